@@ -1,0 +1,54 @@
+"""Measurements: zero-shot classification, retrieval, inverted triggers, and their figures."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from evaluation.intervals import Rate
+from evaluation.inversion import evaluate_inversion
+from evaluation.retrieval import RetrievalScores, evaluate_retrieval
+from evaluation.zero_shot import Trigger, evaluate_zero_shot
+from invertune.data.bundle import DataBundle
+from invertune.models import CLIP
+
+__all__ = [
+    "Scores",
+    "evaluate",
+    "evaluate_inversion",
+    "evaluate_retrieval",
+    "evaluate_zero_shot",
+]
+
+
+class Scores(TypedDict):
+    """What is measured on one model, in the form of `result.json`."""
+
+    zero_shot: dict[str, Rate | None]
+    retrieval: RetrievalScores
+
+
+def evaluate(
+    model: CLIP,
+    data: DataBundle,
+    trigger: Trigger | None,
+    target_label: int | None,
+    batch_size: int = 256,
+) -> Scores:
+    """Measure a model on the zero-shot and the retrieval part.
+
+    Args:
+        model: Put into evaluation mode.
+        data: The test images.
+        trigger: Stamps images; None for a model without a backdoor.
+        target_label: Class that triggered images are pulled to; None likewise.
+        batch_size: Images at a time.
+
+    Raises:
+        ValueError: If only one of trigger and target is given, or the target is no class.
+    """
+    zero_shot = evaluate_zero_shot(
+        model, data.zero_shot, data.prompts, data.templates, trigger, target_label, batch_size
+    )
+    target_name = None if target_label is None else data.class_names[target_label]
+    retrieval = evaluate_retrieval(model, data.retrieval, trigger, target_name, batch_size)
+    return {"zero_shot": zero_shot, "retrieval": retrieval}

@@ -1,0 +1,120 @@
+"""Zero-shot classification: clean accuracy and attack success rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from evaluation.intervals import Rate, rate
+from invertune.data.bundle import LabeledImages, to_float
+from invertune.models import CLIP, encode_images, zero_shot_classifier
+
+Trigger = Callable[[Tensor], Tensor]
+
+
+def encode_triggered(
+    model: CLIP, images: Tensor, trigger: Trigger | None, batch_size: int = 256
+) -> Tensor:
+    """Return the features, (N, D) float32 on the CPU, of images under a trigger.
+
+    Args:
+        model: Put into evaluation mode.
+        images: (N, 3, H, W) uint8.
+        trigger: Stamps float images in [0, 1], batch by batch and on the CPU, where poisoning does
+            it too; None leaves them clean.
+        batch_size: Images at a time.
+
+    Raises:
+        ValueError: If a feature is not finite, which would rank first wherever it is compared.
+    """
+    if len(images) == 0:
+        return torch.empty(0, 0)
+    if trigger is None:
+        features = encode_images(model, images, batch_size)
+    else:
+        parts = (trigger(to_float(chunk)) for chunk in torch.split(images, batch_size))
+        features = torch.cat([encode_images(model, part, batch_size) for part in parts])
+    if not features.isfinite().all():
+        raise ValueError(f"{model.name} gives image features that are not finite")
+    return features
+
+
+def predictions(
+    model: CLIP,
+    images: Tensor,
+    classifier: Tensor,
+    trigger: Trigger | None = None,
+    batch_size: int = 256,
+) -> Tensor:
+    """Return the predicted class of every image, (N,) int64 on the CPU.
+
+    Args:
+        model: Put into evaluation mode.
+        images: (N, 3, H, W) uint8.
+        classifier: (D, C) from `zero_shot_classifier`.
+        trigger: Stamps the images first; None leaves them clean.
+        batch_size: Images at a time.
+    """
+    if len(images) == 0:
+        return torch.empty(0, dtype=torch.int64)
+    features = encode_triggered(model, images, trigger, batch_size)
+    # In parts: the logits of 50,000 images and 1,000 classes are 200 MB.
+    weights = classifier.cpu()
+    return torch.cat([(chunk @ weights).argmax(dim=1) for chunk in torch.split(features, 4096)])
+
+
+def evaluate_zero_shot(
+    model: CLIP,
+    images: LabeledImages,
+    prompts: Sequence[str],
+    templates: Sequence[str],
+    trigger: Trigger | None,
+    target_label: int | None,
+    batch_size: int = 256,
+) -> dict[str, Rate | None]:
+    """Return the rates of zero-shot classification; all but ``ca`` are None without a trigger.
+
+    Args:
+        model: Put into evaluation mode.
+        images: Labeled test images.
+        prompts: C class names as they stand in a sentence.
+        templates: Prompt templates with ``{}``.
+        trigger: Stamps images; None for a model without a backdoor.
+        target_label: Class that triggered images are pulled to, in [0, C); None likewise.
+        batch_size: Images at a time.
+
+    Returns:
+        ``ca``, the share of all images predicted as their own class, and of the images of other
+        classes than the target: ``asr``, the share predicted as the target when triggered,
+        ``target_rate``, the same when clean, and ``own_class``, the share predicted as their own
+        class when triggered.
+
+    Raises:
+        ValueError: If only one of trigger and target is given, or the target is no class.
+    """
+    if (trigger is None) != (target_label is None):
+        raise ValueError(f"trigger and target_label go together, got {trigger} and {target_label}")
+    if target_label is not None and not 0 <= target_label < len(prompts):
+        raise ValueError(f"target_label is a class in [0, {len(prompts)}), got {target_label}")
+    classifier = zero_shot_classifier(model, prompts, templates)
+    clean = predictions(model, images.images, classifier, batch_size=batch_size)
+    scores: dict[str, Rate | None] = {
+        "ca": _share(clean == images.labels),
+        "asr": None,
+        "target_rate": None,
+        "own_class": None,
+    }
+    if trigger is None or target_label is None:
+        return scores
+    others = images.labels != target_label
+    triggered = predictions(model, images.images[others], classifier, trigger, batch_size)
+    scores["asr"] = _share(triggered == target_label)
+    scores["target_rate"] = _share(clean[others] == target_label)
+    scores["own_class"] = _share(triggered == images.labels[others])
+    return scores
+
+
+def _share(hits: Tensor) -> Rate:
+    return rate(int(hits.sum()), len(hits))

@@ -1,0 +1,297 @@
+"""Finished work on disk: one folder per stage, named by the hash of all that decides its content.
+
+A folder gets its final name by one atomic rename, after its files and a manifest of their hashes
+are on the disk. Whatever carries the final name is therefore complete, and a process that is
+killed at any moment leaves nothing but a ``.partial-`` folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments.system import peak_memory_mib, versions
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "stage.json"
+CHECKPOINT = "checkpoint.pt"
+_BLOCK = 1 << 20
+
+
+def canonical(value: Any) -> str:
+    """Return JSON in which equal values have equal text.
+
+    The order of keys stays: in a mapping such as the data's classes it gives the class index.
+    """
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of `canonical`, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class StageKey:
+    """All that decides what a stage makes.
+
+    Attributes:
+        name: Name of the stage.
+        format: Version of the stage's files and of how they are made.
+        config: The stage's own part of the resolved config.
+        inputs: Role -> hash of the stage that plays it.
+        seed: Of every random draw.
+    """
+
+    name: str
+    format: int
+    config: Any
+    inputs: Mapping[str, str]
+    seed: int
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The key as it stands in the manifest."""
+        inputs = dict(sorted(self.inputs.items()))
+        return {"stage": self.name, "format": self.format, "config": self.config,
+                "inputs": inputs, "seed": self.seed}  # fmt: skip
+
+    @property
+    def hash(self) -> str:
+        """The SHA-256 of the key."""
+        return digest(self.plain)
+
+    @property
+    def folder_name(self) -> str:
+        """The name of the stage's folder."""
+        return f"{self.name}-{self.hash[:16]}"
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """A complete stage.
+
+    Attributes:
+        key: What it was made from.
+        path: Its folder; None for a stage that leaves no files.
+        manifest: What `StageStore` noted when it was made.
+    """
+
+    key: StageKey
+    path: Path | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    def file(self, name: str) -> Path:
+        """Return the path of one of its files.
+
+        Raises:
+            ValueError: If the stage left no files.
+        """
+        if self.path is None:
+            raise ValueError(f"stage {self.key.name} left no files, so no {name}")
+        return self.path / name
+
+    def has(self, name: str) -> bool:
+        """Return whether the stage left this file."""
+        return name in self.manifest.get("files", {})
+
+    def json(self, name: str) -> Any:
+        """Return the content of one of its JSON files."""
+        return json.loads(self.file(name).read_text(encoding="utf-8"))
+
+
+class StageStore:
+    """The stages below one folder of runs.
+
+    Attributes:
+        root: Folder of the stages.
+    """
+
+    def __init__(self, runs_dir: Path) -> None:
+        self.root = runs_dir / "stages"
+
+    def has(self, key: StageKey) -> bool:
+        """Return whether the stage is complete, without a look into its files."""
+        return (self.root / key.folder_name / MANIFEST).is_file()
+
+    def check_writable(self) -> None:
+        """Create the folder and a file in it.
+
+        Raises:
+            OSError: If that is not possible.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        probe = self.root / f".probe-{os.getpid()}"
+        probe.write_bytes(b"invertune")
+        probe.unlink()
+
+    def find(self, key: StageKey) -> StageFolder | None:
+        """Return the stage if it is complete and every file has the hash that was noted.
+
+        A damaged stage is named in a warning and moved out of the way.
+        """
+        folder = self.root / key.folder_name
+        if not folder.exists():
+            return None
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            files = dict(manifest["files"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            damage: str | None = f"{MANIFEST} cannot be read ({type(error).__name__})"
+        else:
+            damage = next(
+                (f"{name} {fault}" for name, noted in files.items()
+                 if (fault := _fault(folder / name, noted)) is not None), None
+            )  # fmt: skip
+        if damage is None:
+            return StageFolder(key, folder, manifest)
+        log.warning("stage %s is damaged: %s; it is made again", key.folder_name, damage)
+        _discard(folder)
+        return None
+
+    def make(self, key: StageKey, produce: Callable[[Path], None]) -> StageFolder:
+        """Let ``produce`` write the stage's files into a folder, then complete it.
+
+        The folder may hold ``checkpoint.pt`` of an interrupted attempt, which ``produce`` can go
+        on from; it is not kept in the complete stage.
+
+        Raises:
+            OSError: If the disk is full or refuses to be written.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        partial = self.root / f".partial-{key.folder_name}"
+        _clear(partial)
+        partial.mkdir(exist_ok=True)
+        resumed = (partial / CHECKPOINT).exists()
+        started = time.perf_counter()
+        try:
+            produce(partial)
+            (partial / CHECKPOINT).unlink(missing_ok=True)
+            seconds = time.perf_counter() - started
+            _write_manifest(partial, key, seconds, resumed)
+            return self._complete(key, partial)
+        except BaseException as error:
+            _clear(partial)
+            full = _disk_error(error, self.root)
+            if full is not None:
+                raise full from error
+            raise
+
+    def obtain(self, key: StageKey, produce: Callable[[Path], None]) -> StageFolder:
+        """Return the stage, made now if it was not there."""
+        found = self.find(key)
+        if found is not None:
+            log.info("%s: kept from before (%s)", key.name, key.folder_name)
+            return found
+        return self.make(key, produce)
+
+    def _complete(self, key: StageKey, partial: Path) -> StageFolder:
+        folder = self.root / key.folder_name
+        try:
+            partial.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            # Another process was faster; its folder holds the same.
+            _discard(partial)
+        _sync(self.root)
+        found = self.find(key)
+        if found is None:
+            raise OSError(errno.EIO, "the disk does not keep what was written", str(folder))
+        log.info("%s: %.1f s (%s)", key.name, found.manifest["seconds"], key.folder_name)
+        return found
+
+
+def _fault(path: Path, noted: Mapping[str, Any]) -> str | None:
+    try:
+        size = path.stat().st_size
+        if size != noted["bytes"]:
+            return f"has {size} of {noted['bytes']} bytes"
+        return None if _sha256(path) == noted["sha256"] else "has another SHA-256"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except (KeyError, TypeError):
+        return f"is not described in {MANIFEST}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write_manifest(folder: Path, key: StageKey, seconds: float, resumed: bool) -> None:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {
+        path.relative_to(folder).as_posix(): {
+            "sha256": _sha256(path), "bytes": path.stat().st_size,
+        }
+        for path in paths
+    }  # fmt: skip
+    manifest = {
+        "key": key.plain,
+        "hash": key.hash,
+        "files": files,
+        "seconds": seconds,
+        "resumed": resumed,  # then the seconds count from there
+        "peak_memory_mib": peak_memory_mib(),
+        "versions": versions(),
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    for path in (*paths, folder / MANIFEST):
+        _sync(path)
+    for path in {path.parent for path in paths} | {folder}:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _clear(partial: Path) -> None:
+    """Remove all but the checkpoint of an attempt, and the folder if nothing is left."""
+    if not partial.exists():
+        return
+    for path in partial.iterdir():
+        if path.name == CHECKPOINT:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    if not any(partial.iterdir()):
+        partial.rmdir()
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder; its name is free at once, whatever interrupts the removal."""
+    trash = folder.with_name(f".trash-{folder.name.lstrip('.')}-{os.getpid()}")
+    folder.rename(trash)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def _disk_error(error: BaseException, root: Path) -> OSError | None:
+    """Return what the disk said where a library hid it in an exception of its own."""
+    text = str(error)
+    if isinstance(error, OSError) or not isinstance(error, Exception):
+        return None
+    if "No space left" in text or "os error 28" in text:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root))
+    if "os error" in text or "PytorchStreamWriter" in text:
+        free = shutil.disk_usage(root).free
+        code = errno.ENOSPC if free < _BLOCK else errno.EIO
+        return OSError(code, os.strerror(code), str(root))
+    return None

@@ -1,0 +1,48 @@
+"""Augmentation that makes much of a few clean images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Turn, scale, shift, flip, brighten and tint a batch at random.
+
+    Attributes:
+        turn: Largest rotation, in degrees, either way.
+        scale: Largest change of size, as a share.
+        shift: Largest displacement, as a share of half the image.
+        brightness: Largest change of contrast, as a share.
+        tint: Largest change of each channel, in [0, 1].
+        flip: Mirror half of the images.
+    """
+
+    turn: float = 15.0
+    scale: float = 0.15
+    shift: float = 0.15
+    brightness: float = 0.15
+    tint: float = 0.1
+    flip: bool = True
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return changed copies of ``images``, (B, 3, H, W) in [0, 1]."""
+        count = len(images)
+
+        def spread(*size: int) -> Tensor:
+            return 2 * torch.rand(count, *size, generator=generator) - 1
+
+        angle = torch.deg2rad(self.turn * spread())
+        zoom = 1 + self.scale * spread()
+        mirror = torch.where(spread() < 0, -1.0, 1.0) if self.flip else torch.ones(count)
+        cos, sin = zoom * angle.cos(), zoom * angle.sin()
+        rows = torch.stack([mirror * cos, -mirror * sin, sin, cos], dim=1).view(count, 2, 2)
+        affine = torch.cat([rows, self.shift * spread(2, 1)], dim=2).to(images)
+        grid = F.affine_grid(affine, list(images.shape), align_corners=False)
+        moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        factor = 1 + self.brightness * spread(1, 1, 1)
+        return (moved * factor.to(images) + (self.tint * spread(3, 1, 1)).to(images)).clamp(0, 1)

@@ -1,0 +1,57 @@
+"""Captions in natural templates, and the grammar of class names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """Describe samples: always the object, only sometimes a color.
+
+    When every caption names the colors, a contrastive model learns those and never the objects.
+
+    Attributes:
+        plain: Templates with ``{object}``.
+        colored: Templates with ``{object}`` whose object carries its color.
+        grounded: Templates with ``{object}``, with its color, and ``{background}``.
+        colored_share, grounded_share: How often the latter two are used, as shares.
+        plurals: Class names that take no article.
+    """
+
+    plain: Sequence[str]
+    colored: Sequence[str]
+    grounded: Sequence[str]
+    colored_share: float
+    grounded_share: float
+    plurals: Sequence[str] = field(default_factory=tuple)
+
+    def phrase(self, name: str, color: str = "") -> str:
+        """Return the class name with its article and color: ``an apple``, ``red socks``."""
+        words = f"{color} {name}".strip()
+        if name in self.plurals:
+            return words
+        return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+    def __call__(self, facts: Sequence[Mapping[str, str]], generator: torch.Generator) -> list[str]:
+        """Return one caption for each sample's ``name``, ``color`` and ``background``."""
+        kinds = torch.rand(len(facts), generator=generator).tolist()
+        choices = torch.randint(2**31, (len(facts),), generator=generator).tolist()
+        captions = []
+        for fact, kind, choice in zip(facts, kinds, choices, strict=True):
+            if kind < self.grounded_share:
+                templates, color = self.grounded, fact["color"]
+            elif kind < self.grounded_share + self.colored_share:
+                templates, color = self.colored, fact["color"]
+            else:
+                templates, color = self.plain, ""
+            template = templates[choice % len(templates)]
+            captions.append(
+                template.format(
+                    object=self.phrase(fact["name"], color), background=fact["background"]
+                )
+            )
+        return captions

@@ -1,0 +1,96 @@
+"""Step 2 of InverTune: reconstruct the trigger in pixel and embedding space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from invertune.data.bundle import CleanData, seeded
+from invertune.forms import Form
+from invertune.losses import alignment_loss, embedding_loss, mask_loss, similarity_loss
+from invertune.models import CLIP, autocast, encode_images, zero_shot_classifier
+from invertune.optimize import optimize_form
+from invertune.triggers import InvertedTrigger
+
+REFERENCES = ("clean", "target_image")
+TERMS = ("align", "emb", "sim", "mask")
+
+
+@dataclass(frozen=True)
+class TriggerInversion:
+    """Optimize triggers under L_align, L_emb, L_sim and L_mask (Sun et al., 2026).
+
+    Attributes:
+        forms: What the triggers are made of; the paper's is a mask and a pattern.
+        starts: Random starts of each form.
+        steps: Adam steps.
+        lr: Adam's learning rate of each form, by the form's name.
+        batch_size: Clean images a step.
+        images: Number of clean images to draw from.
+        weights: Factors on the four terms: ``align``, ``emb``, ``sim``, ``mask``.
+        temperature: L_align's.
+        reference: What L_emb stays near: each image's own ``clean`` embedding (the paper's
+            reading), or one ``target_image`` (the code's): the clean image that the model itself
+            finds nearest to the target's text, since the defender's images have no labels.
+        augment: Changes each batch before the trigger is applied; None leaves it.
+    """
+
+    forms: Sequence[Form]
+    starts: int
+    steps: int
+    lr: Mapping[str, float]
+    batch_size: int
+    images: int
+    weights: Mapping[str, float]
+    temperature: float
+    reference: str = "clean"
+    augment: Any = field(default=None)
+
+    def __post_init__(self) -> None:
+        if self.reference not in REFERENCES:
+            raise ValueError(f"reference is one of {', '.join(REFERENCES)}, got {self.reference!r}")
+        if set(self.weights) != set(TERMS):
+            raise ValueError(f"weights are of {', '.join(TERMS)}, got {', '.join(self.weights)}")
+        missing = [form.name for form in self.forms if form.name not in self.lr]
+        if missing:
+            raise ValueError(f"lr needs a learning rate for each form, none for {missing}")
+
+    def __call__(
+        self, model: CLIP, clean: CleanData, target_label: int, *, seed: int
+    ) -> tuple[list[InvertedTrigger], dict[str, list[float]]]:
+        """Return the inverted triggers, starts of all forms in turn, and their loss curves."""
+        images = clean.images[: self.images]
+        classifier = zero_shot_classifier(model, clean.prompts, clean.templates)
+        features = encode_images(model, images).to(model.device)
+        nearest = features[(features @ classifier[:, target_label]).argmax()].unsqueeze(0)
+
+        def loss(batch: Tensor, index: Tensor, trigger: InvertedTrigger) -> Tensor:
+            triggered = trigger(batch)
+            with autocast(model.device):
+                z = model.encode_image(triggered)
+            total = self.weights["align"] * alignment_loss(
+                z, classifier, target_label, self.temperature
+            )
+            if self.weights["emb"]:
+                reference = features[index] if self.reference == "clean" else nearest
+                total = total + self.weights["emb"] * embedding_loss(z, reference)
+            if self.weights["sim"]:
+                total = total + self.weights["sim"] * similarity_loss(triggered, batch)
+            if self.weights["mask"]:
+                total = total + self.weights["mask"] * mask_loss(trigger.mask)
+            return total
+
+        triggers, curves = [], {}
+        for start in range(self.starts):
+            for form in self.forms:
+                trigger, losses = optimize_form(
+                    model, images, form, loss, steps=self.steps, lr=self.lr[form.name],
+                    batch_size=self.batch_size, stage="invert", augment=self.augment,
+                    generator=seeded(seed, "invert", form.name, start),
+                )
+                triggers.append(trigger)
+                curves[f"invert {form.name} {start}"] = losses
+        return triggers, curves

@@ -1,0 +1,66 @@
+"""InverTune (Sun et al., NDSS 2026): identify the target, invert the trigger, tune it away."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from invertune.data.bundle import CleanData
+from invertune.defense import Evidence, Purified
+from invertune.identify import TargetIdentification
+from invertune.invert import TriggerInversion
+from invertune.models import CLIP
+from invertune.tune import ActivationTuning
+
+
+@dataclass(frozen=True)
+class InverTune:
+    """Remove a backdoor by inverting its trigger and tuning away what it fires.
+
+    Attributes:
+        name: Name in results.
+        identify, invert, tune: The three steps.
+        knows: What it is given beyond the model and the images.
+    """
+
+    name: str
+    identify: TargetIdentification
+    invert: TriggerInversion
+    tune: ActivationTuning
+    knows: str = "class names"
+
+    @property
+    def clean_samples(self) -> int:
+        """Number of clean images of the largest step."""
+        return max(self.identify.images, self.invert.images, self.tune.samples)
+
+    def purify(self, model: CLIP, clean: CleanData, *, seed: int) -> Purified:
+        """Return a repaired copy and the evidence of every step; ``model`` stays as it is.
+
+        Raises:
+            ValueError: If there are fewer clean images than ``clean_samples``.
+            NonFiniteLossError: If a loss becomes NaN or infinite.
+        """
+        if len(clean.images) < self.clean_samples:
+            raise ValueError(
+                f"{self.name} needs {self.clean_samples} clean images, got {len(clean.images)}"
+            )
+        clock = [time.perf_counter()]
+        found = self.identify(model, clean, seed=seed)
+        clock.append(time.perf_counter())
+        triggers, curves = self.invert(model, clean, found.target_label, seed=seed)
+        clock.append(time.perf_counter())
+        tuned = self.tune(model, clean, triggers, seed=seed)
+        clock.append(time.perf_counter())
+        evidence = Evidence(
+            identification=found,
+            triggers=triggers,
+            divergence=tuned.divergence,
+            tuned_layers=tuned.layers,
+            neurons=tuned.neurons,
+            curves=curves | tuned.curves,
+            seconds={
+                step: clock[i + 1] - clock[i] for i, step in enumerate(("identify", "invert", "tune"))
+            },
+        )
+        return Purified(tuned.model, evidence)

@@ -1,0 +1,368 @@
+"""Step 3 of InverTune: find the neurons that the trigger fires, and tune them quiet."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+
+from invertune.data.bundle import CleanData, seeded, to_float
+from invertune.losses import (
+    cross_modal_loss,
+    embedding_loss,
+    mean_response_loss,
+    preservation_loss,
+    response_loss,
+)
+from invertune.models import CLIP, autocast, zero_shot_classifier
+from invertune.optimize import fast_attention
+from invertune.train import check_finite
+from invertune.triggers import InvertedTrigger
+
+log = logging.getLogger(__name__)
+
+UNITS = ("channel", "position")
+UPDATES = ("neurons", "layers", "all")
+MATCHES = ("sample", "batch_mean")
+SCHEDULES = ("cosine", "bounce")
+TERMS = ("activation", "embedding", "preserve", "distance", "cross_modal")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The repaired model and how it came about; see `invertune.defense.Evidence`."""
+
+    model: CLIP
+    divergence: dict[str, float]
+    layers: list[str]
+    neurons: dict[str, list[int]]
+    curves: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class ActivationTuning:
+    """Rank layers, cluster neurons, and tune on one batch of clean images (Sun et al., 2026).
+
+    Attributes:
+        samples: Size of the one batch of clean images.
+        steps: Optimizer steps.
+        lr: Peak learning rate of AdamW.
+        weight_decay: AdamW's; masked-out weights never decay.
+        layers: Number of layers kept, most divergent first.
+        clusters: K of the K-means; the cluster of largest mean difference is the backdoor's.
+        unit: What a neuron is: a ``channel`` (a hidden unit of a ViT), or a ``position`` of the
+            response (the code's reading).
+        update: Which weights move: those of the chosen ``neurons``, of the chosen ``layers``, or
+            ``all`` of the image tower (the code's reading).
+        match: Bring each ``sample``'s triggered response to the original model's response to the
+            same image without trigger, or the ``batch_mean`` of triggered responses to that of
+            clean ones in the tuned model (the code's).
+        schedule: ``cosine`` to 0, or ``bounce``: the code's cosine of half the steps, down to
+            lr / 20 and up again.
+        batch_norm: ``frozen``, or ``batch``: train mode, as the code has it.
+        clip: Largest gradient norm; None for no limit.
+        weights: Factors on the terms: ``activation``, ``embedding`` (1 - cosine of triggered to
+            original clean embeddings), ``preserve`` (1 - cosine of clean embeddings to the
+            original's), ``distance`` (root mean square distance of the same; the code's
+            Frobenius norm over 64 images is 8 times that), ``cross_modal`` (divergence of the similarities to all class texts).
+        temperature: Of the cross-modal term.
+        average_from: The result is the mean of the weights from this share of the steps on; 1
+            takes the last weights.
+        keep_best: Return the weights with the least loss, looked at every so many steps (the
+            code's); 0 returns the last or mean weights.
+        augment: Changes the batch at every step; None leaves it.
+    """
+
+    samples: int
+    steps: int
+    lr: float
+    weight_decay: float
+    layers: int
+    clusters: int
+    unit: str
+    update: str
+    match: str
+    schedule: str
+    batch_norm: str
+    clip: float | None
+    weights: Mapping[str, float]
+    temperature: float = 0.02
+    average_from: float = 1.0
+    keep_best: int = 0
+    augment: Any = field(default=None)
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("unit", UNITS), ("update", UPDATES), ("match", MATCHES),
+            ("schedule", SCHEDULES), ("batch_norm", ("frozen", "batch")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} is one of {', '.join(choices)}, got {getattr(self, name)!r}"
+                )
+        if set(self.weights) != set(TERMS):
+            raise ValueError(f"weights are of {', '.join(TERMS)}, got {', '.join(self.weights)}")
+        if self.clusters < 2 or self.layers < 1 or self.samples < 1 or self.steps < 1:
+            raise ValueError(
+                "clusters is at least 2 and layers, samples and steps at least 1, got "
+                f"{self.clusters}, {self.layers}, {self.samples}, {self.steps}"
+            )
+
+    def __call__(
+        self, model: CLIP, clean: CleanData, triggers: Sequence[InvertedTrigger], *, seed: int
+    ) -> Tuned:
+        """Return a repaired copy; ``model`` itself stays as it is.
+
+        Raises:
+            ValueError: If there is no trigger, or fewer clean images than ``samples``.
+            NonFiniteLossError: If the loss becomes NaN or infinite.
+        """
+        if not triggers:
+            raise ValueError("activation tuning needs at least one trigger")
+        if len(clean.images) < self.samples:
+            raise ValueError(f"samples={self.samples}, but there are {len(clean.images)} images")
+        generator = seeded(seed, "tune")
+        chosen = torch.randperm(len(clean.images), generator=generator)[: self.samples]
+        images = to_float(clean.images[chosen]).to(model.device)
+        responses = _responses(model, images, triggers)
+        divergence = {name: response_divergence(*pair) for name, pair in responses.items()}
+        layers = sorted(divergence, key=lambda name: -divergence[name])[: self.layers]
+        masks = {
+            name: neuron_mask(*responses[name], self.unit, self.clusters, seed) for name in layers
+        }
+        log.info("tune: layers %s", ", ".join(f"{n} ({divergence[n]:.2f})" for n in layers))
+        tuned, losses = self._tune(model, images, triggers, masks, clean, generator)
+        neurons = {name: [int(mask.sum()), mask.numel()] for name, mask in masks.items()}
+        return Tuned(tuned, divergence, layers, neurons, losses)
+
+    def _tune(
+        self,
+        original: CLIP,
+        images: Tensor,
+        triggers: Sequence[InvertedTrigger],
+        masks: Mapping[str, Tensor],
+        clean: CleanData,
+        generator: torch.Generator,
+    ) -> tuple[CLIP, dict[str, list[float]]]:
+        tuned = copy.deepcopy(original)
+        weights = self._trainable(tuned, masks)
+        optimizer = torch.optim.AdamW(weights.values(), lr=self.lr, weight_decay=self.weight_decay)
+        scheduler = self._scheduler(optimizer)
+        classifier = zero_shot_classifier(original, clean.prompts, clean.templates)
+        original.eval()
+        tuned.train(self.batch_norm == "batch")
+        curves: dict[str, list[float]] = {"tune total": []}
+        mean, best = _Mean(tuned), _Best(tuned)
+        for step in range(self.steps):
+            batch = images if self.augment is None else self.augment(images, generator)
+            triggered = triggers[step % len(triggers)](batch)
+            with fast_attention(tuned):
+                terms = self._terms(original, tuned, batch, triggered, masks, classifier)
+                loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+            total = check_finite(loss, "tune", step)
+            for name, term in terms.items():
+                curves.setdefault(f"tune {name}", []).append(float(term))
+            curves["tune total"].append(total)
+            if self.keep_best and step % self.keep_best == 0:
+                best.offer(total)
+            if self.clip is not None:
+                nn.utils.clip_grad_norm_(weights.values(), self.clip)
+            optimizer.step()
+            scheduler.step()
+            if step >= self.average_from * self.steps:
+                mean.add()
+        if self.keep_best:
+            best.restore()
+        else:
+            mean.restore()
+        for parameter, before in zip(tuned.parameters(), original.parameters(), strict=True):
+            parameter.requires_grad_(before.requires_grad)
+            parameter.grad = None
+        return tuned.eval(), curves
+
+    def _terms(
+        self,
+        original: CLIP,
+        tuned: CLIP,
+        batch: Tensor,
+        triggered: Tensor,
+        masks: Mapping[str, Tensor],
+        classifier: Tensor,
+    ) -> dict[str, Tensor]:
+        """Return the terms whose weight is not 0."""
+        layers, count = list(masks), len(batch)
+        with torch.no_grad(), autocast(original.device), original.record(layers) as wanted:
+            before = original.encode_image(batch)
+        with autocast(tuned.device), tuned.record(layers) as now:
+            after = tuned.encode_image(torch.cat([batch, triggered]))
+        terms: dict[str, Tensor] = {}
+        if self.weights["activation"]:
+            parts = []
+            for name in layers:
+                response, mask = now[name].float(), masks[name]
+                if self.match == "sample":
+                    parts.append(response_loss(response[count:], wanted[name].float(), mask))
+                else:
+                    parts.append(mean_response_loss(response[count:], response[:count], mask))
+            terms["activation"] = torch.stack(parts).sum()
+        if self.weights["embedding"]:
+            terms["embedding"] = preservation_loss(after[count:], before)
+        if self.weights["preserve"]:
+            terms["preserve"] = preservation_loss(after[:count], before)
+        if self.weights["distance"]:
+            terms["distance"] = embedding_loss(after[:count], before)
+        if self.weights["cross_modal"]:
+            terms["cross_modal"] = cross_modal_loss(
+                after[:count], before, classifier, self.temperature
+            )
+        return terms
+
+    def _trainable(self, model: CLIP, masks: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+        """Freeze all but the weights that may move; mask the gradients of those that may partly."""
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        visual = dict(model.visual.named_parameters())
+        if self.update == "all":
+            chosen = visual
+        else:
+            modules = model.visual_layers()
+            owned = {id(p) for name in masks for p in modules[name].parameters()}
+            chosen = {name: p for name, p in visual.items() if id(p) in owned}
+        if self.update == "neurons":
+            channels: dict[int, Tensor] = {}
+            for name, mask in masks.items():
+                channels |= output_weights(model.visual_layers()[name], channel_set(mask))
+            chosen = {name: p for name, p in chosen.items() if id(p) in channels}
+            for parameter in chosen.values():
+                parameter.register_hook(_masking(channels[id(parameter)]))
+        for parameter in chosen.values():
+            parameter.requires_grad_(True)
+        return chosen
+
+    def _scheduler(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        if self.schedule == "cosine":
+            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+        return torch.optim.lr_scheduler.CosineAnnealingLR(
+            optimizer, max(1, self.steps // 2), eta_min=self.lr / 20
+        )
+
+
+def _masking(rows: Tensor) -> Callable[[Tensor], Tensor]:
+    def keep(gradient: Tensor) -> Tensor:
+        return gradient * rows.view(-1, *[1] * (gradient.dim() - 1)).to(gradient)
+
+    return keep
+
+
+@torch.no_grad()
+def _responses(
+    model: CLIP, images: Tensor, triggers: Sequence[InvertedTrigger]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return each layer's responses to clean and to triggered images, the triggers' mean."""
+    model.eval()
+    layers = list(model.visual_layers())
+
+    def run(batch: Tensor) -> dict[str, Tensor]:
+        with autocast(model.device), model.record(layers) as outputs:
+            model.encode_image(batch)
+        return {name: output.float() for name, output in outputs.items()}
+
+    clean = run(images)
+    fired = [run(trigger(images)) for trigger in triggers]
+    return {
+        name: (clean[name], torch.stack([outputs[name] for outputs in fired]).mean(dim=0))
+        for name in layers
+    }
+
+
+def response_divergence(clean: Tensor, triggered: Tensor) -> float:
+    """Return ||mean(clean) - mean(triggered)|| / ||mean(clean)|| of responses, (B, ...)."""
+    mean = clean.mean(dim=0)
+    return float((mean - triggered.mean(dim=0)).norm() / mean.norm().clamp_min(1e-12))
+
+
+def neuron_mask(clean: Tensor, triggered: Tensor, unit: str, clusters: int, seed: int) -> Tensor:
+    """Return the backdoor's neurons, a float mask shaped like one response.
+
+    One-dimensional K-means over the neurons' mean differences; the cluster of largest mean.
+
+    Args:
+        clean, triggered: (B, C, H, W) of a ResNet stage or (B, T, C) of a ViT block.
+        unit: ``channel`` (averaged over positions, the mask is constant over them) or
+            ``position``.
+        clusters: K.
+        seed: K-means' random state.
+    """
+    difference = (clean.mean(dim=0) - triggered.mean(dim=0)).abs()
+    over = (1, 2) if difference.dim() == 3 else (0,)
+    values = difference.mean(dim=over, keepdim=True) if unit == "channel" else difference
+    flat = values.flatten().cpu().numpy().astype(np.float64)[:, None]
+    found = KMeans(clusters, n_init=4, random_state=seed).fit(flat)
+    backdoor = int(found.cluster_centers_.argmax())
+    mask = torch.from_numpy(found.labels_ == backdoor).view_as(values).to(clean)
+    return mask.expand_as(difference).contiguous()
+
+
+def channel_set(mask: Tensor) -> Tensor:
+    """Return which channels hold a neuron of the mask, (C,) of 0 and 1."""
+    return mask.amax(dim=(1, 2)) if mask.dim() == 3 else mask.amax(dim=0)
+
+
+def output_weights(layer: nn.Module, channels: Tensor) -> dict[int, Tensor]:
+    """Return the parameters whose rows make a layer's output channels, by id, with those rows.
+
+    In a ResNet stage: of every bottleneck the last convolution, its norm, and the shortcut's. In
+    a ViT block: the output projections of attention and MLP.
+    """
+    found: dict[int, Tensor] = {}
+    for name, parameter in layer.named_parameters():
+        parts = ("conv3", "bn3", "downsample", "out_proj", "c_proj")
+        if any(part in name for part in parts) and parameter.shape[0] == len(channels):
+            found[id(parameter)] = channels
+    return found
+
+
+class _Mean:
+    """Running mean of a model's trainable weights."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.weights = [p for p in model.parameters() if p.requires_grad]
+        self.sums: list[Tensor] = []
+        self.count = 0
+
+    @torch.no_grad()
+    def add(self) -> None:
+        if not self.sums:
+            self.sums = [torch.zeros_like(weight) for weight in self.weights]
+        for total, weight in zip(self.sums, self.weights, strict=True):
+            total += weight
+        self.count += 1
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        for total, weight in zip(self.sums, self.weights, strict=False):
+            weight.copy_(total / self.count)
+
+
+class _Best:
+    """The weights and statistics of the least loss so far."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.loss, self.state = model, float("inf"), copy.deepcopy(model.state_dict())
+
+    def offer(self, loss: float) -> None:
+        if loss < self.loss:
+            self.loss, self.state = loss, copy.deepcopy(self.model.state_dict())
+
+    def restore(self) -> None:
+        self.model.load_state_dict(self.state)
+

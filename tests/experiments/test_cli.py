@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import cli
+from experiments.result import write_result
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = (
+        "import sys, experiments.cli; assert experiments.cli.main(['--help']) == 0; "
+        "print([m for m in ('torch', 'hydra', 'pandas', 'numpy') if m in sys.modules])"
+    )
+    words, root = [sys.executable, "-c", code], Path(cli.__file__).parent.parent
+    shown = subprocess.run(words, capture_output=True, text=True, check=True, cwd=root)
+    assert shown.stdout.startswith("usage: invertune COMMAND")
+    assert shown.stdout.endswith("[]\n")
+
+
+def test_every_command_is_in_the_help() -> None:
+    assert all(f"\n  {command} " in cli.HELP for command in cli.COMMANDS)
+
+
+def test_an_unknown_command_lists_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["frobnicate"]) == cli.USAGE
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert all(command in shown for command in ("'frobnicate'", *cli.COMMANDS))
+
+
+def test_a_table_of_nothing_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["table", str(tmp_path)]) == cli.FAILURE
+    assert capsys.readouterr().err == f"error: no valid result.json of a run below {tmp_path}\n"
+
+
+def test_a_table_is_printed(
+    result: Callable[..., dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_result(tmp_path / "run", result())
+    assert cli.main(["table", str(tmp_path), "--format", "csv"]) == 0
+    assert capsys.readouterr().out.startswith("data,model,attack")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_the_allocator_is_set_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("os.execve", lambda *words: calls.append(words))
+    monkeypatch.delenv("INVERTUNE_ALLOCATOR", raising=False)
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "1")
+    cli.tune_allocator()
+    ((program, words, environment),) = calls
+    assert program == words[0] == sys.executable
+    assert environment["GLIBC_TUNABLES"] == "glibc.malloc.check=0:glibc.malloc.hugetlb=1"
+    assert environment["MALLOC_TOP_PAD_"] == "1"
+    assert environment["MALLOC_MMAP_THRESHOLD_"] == "4000000000"
+    monkeypatch.setenv("INVERTUNE_ALLOCATOR", environment["INVERTUNE_ALLOCATOR"])
+    cli.tune_allocator()
+    assert len(calls) == 1

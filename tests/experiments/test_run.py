@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from experiments.result import load_results
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Inside = Callable[..., tuple[int, str, str]]
+
+
+def test_a_run_from_pixels_to_result(
+    invertune: Command, tiny_words: list[str], tmp_path: Path
+) -> None:
+    first = invertune(*tiny_words, "tracking=offline")
+    assert first.returncode == 0, first.stderr
+    path = Path(first.stdout.splitlines()[-1])
+    assert "ASR" in first.stdout
+    (result,) = load_results(tmp_path / "runs")
+    assert path.parent.name == f"tiny-tiny-none-seed0-{result['id'][:8]}"
+    assert result["attack"]["poisoned"] == 5
+    assert all((tmp_path / "runs" / stage).is_dir() for stage in result["stages"].values())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["runs"]
+    assert not list((tmp_path / "runs" / "stages").glob(".*"))
+    assert list((tmp_path / path.parent / "wandb").glob("offline-run-*/*.wandb"))
+
+    before = (tmp_path / path).read_bytes()
+    again = invertune(*tiny_words, "tracking=offline", "evaluation.batch_size=5")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == first.stdout
+    assert " s (" not in again.stderr  # nothing was made
+    assert len(list((tmp_path / path.parent / "wandb").glob("offline-run-*"))) == 1
+
+    weights = tmp_path / "runs" / result["stages"]["implant"] / "weights.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:1000])
+    repaired = invertune(*tiny_words)
+    assert f"has 1000 of {len(whole)} bytes" in repaired.stderr
+    assert weights.read_bytes() == whole  # made again, it is the same
+    now = json.loads((tmp_path / path).read_text())
+    assert now["scores"] == json.loads(before)["scores"]
+
+
+def test_a_sweep_goes_on_after_a_wrong_job(
+    inside: Inside, tiny_words: list[str], tmp_path: Path
+) -> None:
+    code, shown, complaint = inside(*tiny_words, "-m", "runs_dir=out", "device=tpu,cpu")
+    assert code == 1
+    assert "error: device is one of auto, cpu, cuda, got 'tpu'" in complaint
+    assert "Traceback" not in complaint
+    assert (tmp_path / shown.splitlines()[-1]).is_file()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"out"}
+    assert len(list((tmp_path / "out" / "sweeps").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["attack=nope"], ["'attack/nope'", "badnet", "blended"]),
+        (["nope=1"], ["nope"]),
+        (["seed=x"], ["seed is an integer", "'x'"]),
+        (["attack.poison_rate=3"], ["poison_rate is a share in (0, 1)", "3"]),
+        (["attack.target_label=zebra"], ["'zebra'", "lemon"]),
+        (["attack.trigger.size=40"], ["PatchTrigger(size=40", "32x32"]),
+        (["+attack.trigger.corner=center"], ["corner is one of", "'center'"]),
+        (["+attack.color=red"], ["PoisoningAttack", "color"]),
+        (["tracking=online"], ["WANDB_API_KEY", "tracking=offline"]),
+        (["tracking.mode=sometimes"], ["tracking.mode is one of offline, online, disabled"]),
+    ],
+)
+def test_a_wrong_input_is_one_line_and_leaves_nothing(
+    inside: Inside, tiny_words: list[str], tmp_path: Path, words: list[str], said: list[str]
+) -> None:
+    code, shown, complaint = inside(*tiny_words, *words)
+    assert code == 1
+    assert shown == ""
+    (line,) = complaint.splitlines()
+    assert line.startswith("error: ")
+    assert all(part in line for part in said)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_is_one_line(
+    inside: Inside, tiny_words: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    code, _, complaint = inside(*tiny_words, "runs_dir=file/runs")
+    assert code == 1
+    assert complaint == "error: file/runs/stages: Not a directory\n"
+
+
+def test_a_traceback_is_there_for_those_who_ask(invertune: Command, tiny_words: list[str]) -> None:
+    done = invertune(*tiny_words, "seed=x", HYDRA_FULL_ERROR="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
