@@ -20,6 +20,8 @@ class Augmentation:
         brightness: Largest change of contrast, as a share.
         tint: Largest change of each channel, in [0, 1].
         flip: Mirror half of the images.
+        shuffle: Permute the color channels of half of the images.
+        mix: Share of the images that are blended with another of the batch.
     """
 
     turn: float = 15.0
@@ -28,6 +30,8 @@ class Augmentation:
     brightness: float = 0.15
     tint: float = 0.1
     flip: bool = True
+    shuffle: bool = False
+    mix: float = 0.0
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return changed copies of ``images``, (B, 3, H, W) in [0, 1]."""
@@ -44,5 +48,14 @@ class Augmentation:
         affine = torch.cat([rows, self.shift * spread(2, 1)], dim=2).to(images)
         grid = F.affine_grid(affine, list(images.shape), align_corners=False)
         moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        if self.shuffle:
+            order = torch.rand(count, 3, generator=generator).argsort(dim=1)
+            order[torch.rand(count, generator=generator) < 0.5] = torch.arange(3)
+            moved = moved.gather(1, order.to(images.device)[..., None, None].expand_as(moved))
+        if self.mix:
+            other = moved[torch.randperm(count, generator=generator)]
+            share = torch.rand(count, 1, 1, 1, generator=generator) / 2
+            share *= torch.rand(count, 1, 1, 1, generator=generator) < self.mix
+            moved = torch.lerp(moved, other, share.to(images))
         factor = 1 + self.brightness * spread(1, 1, 1)
         return (moved * factor.to(images) + (self.tint * spread(3, 1, 1)).to(images)).clamp(0, 1)

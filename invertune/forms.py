@@ -16,7 +16,6 @@ from torch import Tensor
 
 from invertune.triggers import InvertedTrigger
 
-
 _MEAN, _STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
 
@@ -73,7 +72,8 @@ class LowFrequency(Form):
 
     def build(self, free: list[Tensor], side: int) -> InvertedTrigger:
         """Return the additive trigger."""
-        smooth = F.interpolate(free[0][None], size=(side, side), mode="bicubic", align_corners=False)
+        size = (side, side)
+        smooth = F.interpolate(free[0][None], size, mode="bicubic", align_corners=False)
         return _additive(self.name, self.budget * torch.tanh(smooth[0]).expand(3, -1, -1))
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from invertune.data.bundle import CleanData, seeded, to_float
 from invertune.defense import Identification, Vote
 from invertune.forms import Form
-from invertune.models import CLIP, autocast, encode_images, zero_shot_classifier
+from invertune.models import CLIP, autocast, encode_images, frequency, zero_shot_classifier
 from invertune.optimize import optimize_form
 from invertune.triggers import InvertedTrigger
 
@@ -43,7 +43,8 @@ def concentration_objective(perturbed: Tensor, clean: Tensor) -> Tensor:
     Args:
         perturbed, clean: (B, D), unit norm, of the same images.
     """
-    return feature_objective(perturbed, clean) - 0.5 * perturbed.mean(dim=0).norm()
+    concentration: Tensor = perturbed.mean(dim=0).norm()
+    return feature_objective(perturbed, clean) - 0.5 * concentration
 
 
 OBJECTIVES = {"feature": feature_objective, "concentration": concentration_objective}
@@ -83,7 +84,7 @@ class Generator:
     def perturb(
         self, model: CLIP, images: Tensor, features: Tensor, *, seed: int, start: int
     ) -> InvertedTrigger:
-        """Return a perturbation of ``images``, (N, 3, H, W) uint8, with clean ``features``, (N, D)."""
+        """Return a perturbation of images, (N, 3, H, W) uint8, with clean ``features``, (N, D)."""
         objective = OBJECTIVES[self.objective]
         generator = seeded(seed, "identify", self.name, start)
 
@@ -132,17 +133,6 @@ class TargetIdentification:
                 generator.name, clean.class_names[favorite], float((after - before)[favorite]),
             )
         return decide(votes)
-
-
-def frequency(features: Tensor, classifier: Tensor) -> Tensor:
-    """Return the share of images predicted as each class, (C,).
-
-    Args:
-        features: (N, D), unit norm.
-        classifier: (D, C) zero-shot classifier.
-    """
-    predicted = (features @ classifier).argmax(dim=1)
-    return torch.bincount(predicted, minlength=classifier.shape[1]).float() / len(features)
 
 
 def decide(votes: Sequence[Vote]) -> Identification:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from invertune.data.bundle import CleanData, seeded
+from invertune.data.bundle import CleanData, seeded, to_float
 from invertune.forms import Form
 from invertune.losses import alignment_loss, embedding_loss, mask_loss, similarity_loss
-from invertune.models import CLIP, autocast, encode_images, zero_shot_classifier
+from invertune.models import CLIP, autocast, encode_images, frequency, zero_shot_classifier
 from invertune.optimize import optimize_form
 from invertune.triggers import InvertedTrigger
+
+log = logging.getLogger(__name__)
+
+# SSIM on a full batch takes longer than the model; the trigger is the same on every image.
+_SIMILAR = 8
 
 REFERENCES = ("clean", "target_image")
 TERMS = ("align", "emb", "sim", "mask")
@@ -36,6 +42,8 @@ class TriggerInversion:
             reading), or one ``target_image`` (the code's): the clean image that the model itself
             finds nearest to the target's text, since the defender's images have no labels.
         augment: Changes each batch before the trigger is applied; None leaves it.
+        least_success: A trigger that sends fewer of the clean images to the target, as a share,
+            is dropped; the best one stays. Not every form can express every trigger.
     """
 
     forms: Sequence[Form]
@@ -48,6 +56,7 @@ class TriggerInversion:
     temperature: float
     reference: str = "clean"
     augment: Any = field(default=None)
+    least_success: float = 0.0
 
     def __post_init__(self) -> None:
         if self.reference not in REFERENCES:
@@ -61,7 +70,7 @@ class TriggerInversion:
     def __call__(
         self, model: CLIP, clean: CleanData, target_label: int, *, seed: int
     ) -> tuple[list[InvertedTrigger], dict[str, list[float]]]:
-        """Return the inverted triggers, starts of all forms in turn, and their loss curves."""
+        """Return the inverted triggers that succeed, and the loss curves of all."""
         images = clean.images[: self.images]
         classifier = zero_shot_classifier(model, clean.prompts, clean.templates)
         features = encode_images(model, images).to(model.device)
@@ -78,12 +87,14 @@ class TriggerInversion:
                 reference = features[index] if self.reference == "clean" else nearest
                 total = total + self.weights["emb"] * embedding_loss(z, reference)
             if self.weights["sim"]:
-                total = total + self.weights["sim"] * similarity_loss(triggered, batch)
+                total = total + self.weights["sim"] * similarity_loss(
+                    triggered[:_SIMILAR], batch[:_SIMILAR]
+                )
             if self.weights["mask"]:
                 total = total + self.weights["mask"] * mask_loss(trigger.mask)
             return total
 
-        triggers, curves = [], {}
+        found, curves = [], {}
         for start in range(self.starts):
             for form in self.forms:
                 trigger, losses = optimize_form(
@@ -91,6 +102,11 @@ class TriggerInversion:
                     batch_size=self.batch_size, stage="invert", augment=self.augment,
                     generator=seeded(seed, "invert", form.name, start),
                 )
-                triggers.append(trigger)
+                z = encode_images(model, trigger(to_float(images))).to(model.device)
+                success = float(frequency(z, classifier)[target_label])
+                log.info("invert: %s sends %.2f of the images to the target", form.name, success)
+                found.append((success, trigger))
                 curves[f"invert {form.name} {start}"] = losses
-        return triggers, curves
+        best = max(success for success, _ in found)
+        least = min(best, self.least_success)
+        return [trigger for success, trigger in found if success >= least], curves

@@ -60,7 +60,8 @@ class InverTune:
             neurons=tuned.neurons,
             curves=curves | tuned.curves,
             seconds={
-                step: clock[i + 1] - clock[i] for i, step in enumerate(("identify", "invert", "tune"))
+                step: clock[i + 1] - clock[i]
+                for i, step in enumerate(("identify", "invert", "tune"))
             },
         )
         return Purified(tuned.model, evidence)

@@ -52,7 +52,8 @@ def embedding_loss(image_features: Tensor, reference: Tensor) -> Tensor:
 
 def similarity_loss(triggered: Tensor, clean: Tensor) -> Tensor:
     """Return L_sim, a scalar: 1 - SSIM (Wang et al., 2004) of images, (B, 3, H, W) in [0, 1]."""
-    return 1 - pytorch_msssim.ssim(triggered, clean, data_range=1.0)
+    similarity: Tensor = pytorch_msssim.ssim(triggered, clean, data_range=1.0)
+    return 1 - similarity
 
 
 def mask_loss(mask: Tensor) -> Tensor:
@@ -80,7 +81,9 @@ def mean_response_loss(triggered: Tensor, clean: Tensor, neurons: Tensor) -> Ten
         neurons: Mask of the backdoor's neurons, broadcastable to one sample.
     """
     difference = (triggered.mean(dim=0) - clean.mean(dim=0)) * neurons
-    return difference.norm() / (clean.mean(dim=0) * neurons).norm().clamp_min(1e-12)
+    size: Tensor = (clean.mean(dim=0) * neurons).norm()
+    distance: Tensor = difference.norm()
+    return distance / size.clamp_min(1e-12)
 
 
 def preservation_loss(image_features: Tensor, original: Tensor) -> Tensor:

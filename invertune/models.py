@@ -38,7 +38,8 @@ class CLIP(nn.Module):
         self.clip = clip
         self.tokenizer = tokenizer
         self.image_size = image_size
-        mean, std = torch.tensor(open_clip.OPENAI_DATASET_MEAN), torch.tensor(open_clip.OPENAI_DATASET_STD)
+        mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN)
+        std = torch.tensor(open_clip.OPENAI_DATASET_STD)
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
 
@@ -94,7 +95,8 @@ class CLIP(nn.Module):
             return {f"layer{i}": getattr(visual, f"layer{i}") for i in range(1, 5)}
         if hasattr(visual, "transformer"):
             return {f"block{i}": block for i, block in enumerate(visual.transformer.resblocks)}
-        raise ValueError(f"{type(visual).__name__} has neither ResNet stages nor transformer blocks")
+        kind = type(visual).__name__
+        raise ValueError(f"{kind} has neither ResNet stages nor transformer blocks")
 
     @contextlib.contextmanager
     def record(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
@@ -155,7 +157,7 @@ class ModelSpec:
             clip = open_clip.CLIP(**config)
         tokenizer = open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
         model = CLIP(self.name, clip, tokenizer, config["vision_cfg"]["image_size"])
-        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return model.to(memory_format=torch.channels_last)
 
 
 def _plain(value: Any) -> Any:
@@ -169,7 +171,7 @@ def _build_known(name: str, open_clip_name: str, weights: str | None) -> CLIP:
     config = open_clip.get_model_config(open_clip_name) or {}
     size = config["vision_cfg"]["image_size"]
     model = CLIP(name, clip, open_clip.get_tokenizer(open_clip_name), size)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=torch.channels_last)
 
 
 def save_weights(model: CLIP, path: Path) -> None:
@@ -217,7 +219,7 @@ def encode_images(model: CLIP, images: Tensor, batch_size: int = 256) -> Tensor:
     """
     model.eval()
     features = []
-    for chunk in images.split(batch_size):
+    for chunk in images.split(batch_size):  # type: ignore[no-untyped-call]
         pixels = chunk.to(model.device)
         pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
         with autocast(model.device):
@@ -237,3 +239,14 @@ def zero_shot_classifier(
     )
     means = features.view(len(prompts), len(templates), -1).mean(dim=1)
     return F.normalize(means, dim=-1).T.contiguous()
+
+
+def frequency(features: Tensor, classifier: Tensor) -> Tensor:
+    """Return the share of images predicted as each class, (C,).
+
+    Args:
+        features: (N, D), unit norm.
+        classifier: (D, C) zero-shot classifier.
+    """
+    predicted = (features @ classifier).argmax(dim=1)
+    return torch.bincount(predicted, minlength=classifier.shape[1]).float() / len(features)

@@ -35,7 +35,7 @@ def frozen(model: CLIP) -> Iterator[None]:
 def fast_attention(model: CLIP) -> contextlib.AbstractContextManager[None]:
     """Choose the attention kernel whose backward pass is the faster one on the model's device."""
     if model.device.type == "cpu":
-        return sdpa_kernel(SDPBackend.MATH)  # type: ignore[no-any-return, no-untyped-call]
+        return sdpa_kernel(SDPBackend.MATH)
     return contextlib.nullcontext()
 
 

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import logging
 import math
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,7 +70,7 @@ class Recipe:
     freeze_text: bool = False
 
 
-# Muon's orthogonalization costs min(m, n) squared times max(m, n): beyond this side AdamW pays more.
+# Muon's orthogonalization costs min(m, n)^2 * max(m, n): beyond this side AdamW pays more.
 _MUON_SIDE = 256
 
 
@@ -149,7 +148,7 @@ class Optimizers:
             for group in self.muon.param_groups:
                 group["lr"] = (self.recipe.muon_lr or 0.0) * factor
             self.matrices.take_gradients()
-            self.muon.step()
+            self.muon.step()  # type: ignore[no-untyped-call]
             for weight in self.matrices.weights:
                 weight.grad = None
         self.adamw.zero_grad(set_to_none=True)
@@ -235,7 +234,9 @@ def train(
         NonFiniteLossError: If the loss becomes NaN or infinite.
     """
     if len(pairs) < recipe.batch_size:
-        raise ValueError(f"{stage} needs at least batch_size={recipe.batch_size} pairs, got {len(pairs)}")
+        raise ValueError(
+            f"{stage} needs at least batch_size={recipe.batch_size} pairs, got {len(pairs)}"
+        )
     total = max(1, round(recipe.epochs * (len(pairs) // recipe.batch_size)))
     tokens = model.tokenize(pairs.captions)
     trainable = [(p, p.requires_grad) for p in model.parameters()]
@@ -253,7 +254,8 @@ def train(
         with compact_vocabulary(model, tokens) as numbers:
             run = _Run(model, pairs, numbers, recipe, total, seed, stage, teacher)
             # The flash kernel's backward pass is the slower one on a CPU.
-            with sdpa_kernel(SDPBackend.MATH) if model.device.type == "cpu" else contextlib.nullcontext():
+            on_cpu = model.device.type == "cpu"
+            with sdpa_kernel(SDPBackend.MATH) if on_cpu else contextlib.nullcontext():
                 return run.go(checkpoint, checkpoint_every)
     finally:
         for parameter, flag in trainable:
@@ -321,7 +323,7 @@ class _Run:
         }
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
-        os.replace(partial, path)
+        partial.replace(path)
 
     def _resume(self, optimizers: Optimizers, path: Path | None) -> list[float]:
         if path is None or not path.exists():

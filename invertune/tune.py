@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,8 @@ class ActivationTuning:
         weights: Factors on the terms: ``activation``, ``embedding`` (1 - cosine of triggered to
             original clean embeddings), ``preserve`` (1 - cosine of clean embeddings to the
             original's), ``distance`` (root mean square distance of the same; the code's
-            Frobenius norm over 64 images is 8 times that), ``cross_modal`` (divergence of the similarities to all class texts).
+            Frobenius norm over 64 images is 8 times that), ``cross_modal`` (divergence of the
+            similarities to all class texts).
         temperature: Of the cross-modal term.
         average_from: The result is the mean of the weights from this share of the steps on; 1
             takes the last weights.
@@ -152,7 +153,7 @@ class ActivationTuning:
         generator: torch.Generator,
     ) -> tuple[CLIP, dict[str, list[float]]]:
         tuned = copy.deepcopy(original)
-        weights = self._trainable(tuned, masks)
+        weights, rows = self._trainable(tuned, masks)
         optimizer = torch.optim.AdamW(weights.values(), lr=self.lr, weight_decay=self.weight_decay)
         scheduler = self._scheduler(optimizer)
         classifier = zero_shot_classifier(original, clean.prompts, clean.templates)
@@ -165,18 +166,23 @@ class ActivationTuning:
             triggered = triggers[step % len(triggers)](batch)
             with fast_attention(tuned):
                 terms = self._terms(original, tuned, batch, triggered, masks, classifier)
-                loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+                weighed = [self.weights[name] * term for name, term in terms.items()]
+                loss = torch.stack(weighed).sum()
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
             total = check_finite(loss, "tune", step)
             for name, term in terms.items():
-                curves.setdefault(f"tune {name}", []).append(float(term))
+                curves.setdefault(f"tune {name}", []).append(float(term.detach()))
             curves["tune total"].append(total)
             if self.keep_best and step % self.keep_best == 0:
                 best.offer(total)
+            for part in rows:
+                part.mask_gradient()
             if self.clip is not None:
                 nn.utils.clip_grad_norm_(weights.values(), self.clip)
             optimizer.step()
+            for part in rows:
+                part.restore()
             scheduler.step()
             if step >= self.average_from * self.steps:
                 mean.add()
@@ -184,6 +190,8 @@ class ActivationTuning:
             best.restore()
         else:
             mean.restore()
+            for part in rows:
+                part.restore()
         for parameter, before in zip(tuned.parameters(), original.parameters(), strict=True):
             parameter.requires_grad_(before.requires_grad)
             parameter.grad = None
@@ -226,8 +234,10 @@ class ActivationTuning:
             )
         return terms
 
-    def _trainable(self, model: CLIP, masks: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
-        """Freeze all but the weights that may move; mask the gradients of those that may partly."""
+    def _trainable(
+        self, model: CLIP, masks: Mapping[str, Tensor]
+    ) -> tuple[dict[str, nn.Parameter], list[_Rows]]:
+        """Freeze all but the weights that may move; return them, and which rows where not all."""
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         visual = dict(model.visual.named_parameters())
@@ -237,16 +247,16 @@ class ActivationTuning:
             modules = model.visual_layers()
             owned = {id(p) for name in masks for p in modules[name].parameters()}
             chosen = {name: p for name, p in visual.items() if id(p) in owned}
+        rows = []
         if self.update == "neurons":
             channels: dict[int, Tensor] = {}
             for name, mask in masks.items():
                 channels |= output_weights(model.visual_layers()[name], channel_set(mask))
             chosen = {name: p for name, p in chosen.items() if id(p) in channels}
-            for parameter in chosen.values():
-                parameter.register_hook(_masking(channels[id(parameter)]))
+            rows = [_Rows(parameter, channels[id(parameter)]) for parameter in chosen.values()]
         for parameter in chosen.values():
             parameter.requires_grad_(True)
-        return chosen
+        return chosen, rows
 
     def _scheduler(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
         if self.schedule == "cosine":
@@ -256,11 +266,20 @@ class ActivationTuning:
         )
 
 
-def _masking(rows: Tensor) -> Callable[[Tensor], Tensor]:
-    def keep(gradient: Tensor) -> Tensor:
-        return gradient * rows.view(-1, *[1] * (gradient.dim() - 1)).to(gradient)
+class _Rows:
+    """Lets only the chosen rows of a weight move, whatever the optimizer does to the others."""
 
-    return keep
+    def __init__(self, weight: nn.Parameter, chosen: Tensor) -> None:
+        self.weight, self.before = weight, weight.detach().clone()
+        self.chosen = chosen.bool().view(-1, *[1] * (weight.dim() - 1))
+
+    def mask_gradient(self) -> None:
+        if self.weight.grad is not None:
+            self.weight.grad.mul_(self.chosen)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        self.weight.copy_(torch.where(self.chosen, self.weight, self.before))
 
 
 @torch.no_grad()
@@ -344,7 +363,7 @@ class _Mean:
         if not self.sums:
             self.sums = [torch.zeros_like(weight) for weight in self.weights]
         for total, weight in zip(self.sums, self.weights, strict=True):
-            total += weight
+            total.add_(weight)
         self.count += 1
 
     @torch.no_grad()

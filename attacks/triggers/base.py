@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 from dataclasses import asdict
@@ -40,6 +41,11 @@ def load_trigger(path: Path) -> Trigger:
     state = json.loads(path.read_text(encoding="utf-8"))
     target = state.pop("_target_", "")
     module, _, name = target.rpartition(".")
-    if not target.startswith(_HOME):
+    kind = None
+    if target.startswith(_HOME):
+        with contextlib.suppress(ImportError):
+            kind = getattr(importlib.import_module(module), name, None)
+    # A module also holds what it imports.
+    if not (isinstance(kind, type) and kind.__module__.startswith(_HOME)):
         raise ValueError(f"{path} names {target!r}; a trigger is a class of {_HOME[:-1]}")
-    return cast(Trigger, getattr(importlib.import_module(module), name)(**state))
+    return cast(Trigger, kind(**state))

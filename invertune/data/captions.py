@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 import torch
 
 
+def with_article(words: str) -> str:
+    """Return the words with their indefinite article: ``an orange``, ``a blue``."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
 @dataclass(frozen=True)
 class Captioner:
     """Describe samples: always the object, only sometimes a color.
@@ -17,7 +22,8 @@ class Captioner:
     Attributes:
         plain: Templates with ``{object}``.
         colored: Templates with ``{object}`` whose object carries its color.
-        grounded: Templates with ``{object}``, with its color, and ``{background}``.
+        grounded: Templates with ``{object}``, with its color, and ``{background}`` or, with its
+            article, ``{a_background}``.
         colored_share, grounded_share: How often the latter two are used, as shares.
         plurals: Class names that take no article.
     """
@@ -34,7 +40,7 @@ class Captioner:
         words = f"{color} {name}".strip()
         if name in self.plurals:
             return words
-        return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+        return with_article(words)
 
     def __call__(self, facts: Sequence[Mapping[str, str]], generator: torch.Generator) -> list[str]:
         """Return one caption for each sample's ``name``, ``color`` and ``background``."""
@@ -51,7 +57,9 @@ class Captioner:
             template = templates[choice % len(templates)]
             captions.append(
                 template.format(
-                    object=self.phrase(fact["name"], color), background=fact["background"]
+                    object=self.phrase(fact["name"], color),
+                    background=fact["background"],
+                    a_background=with_article(fact["background"]),
                 )
             )
         return captions

@@ -232,7 +232,8 @@ def render(scenes: Scenes, glyphs: Tensor, side: int) -> Tensor:
         paper = part.paper_rgb[..., None, None] + _textures(part, 0, side)
         picture = torch.lerp(paper, part.ink_rgb[..., None, None].expand_as(paper), ink)
         picture += _textures(part, 1, side)
-        pictures[start : start + len(part)] = picture.mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+        rounded = picture.mul_(255).round_().clamp_(0, 255)
+        pictures[start : start + len(part)] = rounded.to(torch.uint8)
     return pictures
 
 

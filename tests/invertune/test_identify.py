@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from invertune.data.bundle import CleanData
+from invertune.defense import Vote
+from invertune.forms import Pixels
+from invertune.identify import (
+    Generator,
+    TargetIdentification,
+    concentration_objective,
+    decide,
+    feature_objective,
+)
+from invertune.models import CLIP
+
+
+def _generator(objective: str = "concentration", clean_gain: float = 0.5) -> Generator:
+    return Generator("pixels", Pixels(0.1), objective, 40, 0.1, 6, 2, clean_gain)
+
+
+def test_the_largest_weighed_gain_decides() -> None:
+    votes = [
+        Vote("loud", [0.2, 0.4, 0.4], [0.7, 0.2, 0.1], weight=1.0),  # gains .5, -.2, -.3
+        Vote("quiet", [0.2, 0.4, 0.4], [0.1, 0.2, 0.7], weight=2.0),  # gains -.1, -.2, .3
+    ]
+    found = decide(votes)
+    assert (found.target_label, found.runner_up) == (2, 0)
+    assert found.gain == pytest.approx(0.3)  # without the weight
+    assert found.runner_up_gain == pytest.approx(0.5)
+    assert found.votes == votes
+
+
+def test_gains_are_differences_of_frequencies() -> None:
+    assert Vote("v", [0.2, 0.8], [0.9, 0.1], 1.0).gain == pytest.approx([0.7, -0.7])
+
+
+def test_no_vote_is_an_error() -> None:
+    with pytest.raises(ValueError, match="needs at least one generator"):
+        decide([])
+
+
+def test_objectives_by_hand() -> None:
+    eye = torch.eye(2)
+    assert feature_objective(eye, eye).item() == 1
+    assert feature_objective(eye, eye.flip(0)).item() == 0
+    # All in one place: the mean has length 1, half of which is taken off.
+    assert concentration_objective(eye[[0, 0]], eye).item() == pytest.approx(0.5 - 0.5)
+    spread = 1 - 0.5 * 0.5**0.5
+    assert concentration_objective(eye, eye).item() == pytest.approx(spread)
+
+
+@pytest.mark.parametrize("objective", ["feature", "concentration"])
+def test_a_planted_class_is_found(planted: CLIP, colored: CleanData, objective: str) -> None:
+    identify = TargetIdentification([_generator(objective)], images=12)
+    found = identify(planted, colored, seed=0)
+    assert found.target_label == 3
+    assert found.gain > 0.5
+    (vote,) = found.votes
+    assert vote.clean_frequency == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0])
+    assert sum(vote.perturbed_frequency) == pytest.approx(1)
+    assert vote.weight == 2
+    assert identify(planted, colored, seed=0) == found
+
+
+def test_wrong_values_are_named() -> None:
+    with pytest.raises(ValueError, match="objective is one of feature, concentration, got 'x'"):
+        _generator(objective="x")
+    with pytest.raises(ValueError, match=r"clean_gain is a share in \(0, 1\], got 0"):
+        _generator(clean_gain=0)

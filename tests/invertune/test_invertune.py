@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from invertune.data.bundle import CleanData, DataBundle
+from invertune.defense import Evidence
+from invertune.invertune import InverTune
+from invertune.models import CLIP
+
+DEFENSES = Path(__file__).parents[2] / "conf" / "defense"
+VARIANTS = sorted(path.stem for path in DEFENSES.glob("invertune*.yaml"))
+
+
+def _few_steps(variant: str) -> InverTune:
+    """Return a configured InverTune that does every step, but only a few times."""
+    defense = instantiate(OmegaConf.load(DEFENSES / f"{variant}.yaml"), _convert_="all")
+    generators = [
+        replace(generator, steps=2, batch_size=4, starts=1)
+        for generator in defense.identify.generators
+    ]
+    return replace(
+        defense,
+        identify=replace(defense.identify, generators=generators, images=10),
+        invert=replace(defense.invert, steps=2, batch_size=4, images=8),
+        tune=replace(defense.tune, samples=4, steps=3),
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("kind", ["resnet", "vit"])
+def test_the_whole_way(
+    tiny: Callable[[str], CLIP], data: DataBundle, variant: str, kind: str, tmp_path: Path
+) -> None:
+    defense, model = _few_steps(variant), tiny(kind)
+    assert (defense.name, defense.clean_samples) == (variant, 10)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    purified = defense.purify(model, data.clean, seed=0)
+
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    tuned = purified.model.state_dict()
+    assert tuned.keys() == before.keys()
+    if not defense.tune.keep_best:  # else the first weights may be the best
+        assert any(not torch.equal(before[name], tuned[name]) for name in before)
+    assert all(torch.isfinite(value).all() for value in tuned.values())
+
+    evidence = purified.evidence
+    assert evidence.identification is not None
+    assert 0 <= evidence.identification.target_label < len(data.class_names)
+    assert len(evidence.identification.votes) == len(defense.identify.generators)
+    assert 1 <= len(evidence.triggers) <= defense.invert.starts * len(defense.invert.forms)
+    assert list(evidence.divergence) == list(model.visual_layers())
+    assert len(evidence.tuned_layers) == min(defense.tune.layers, len(evidence.divergence))
+    assert list(evidence.seconds) == ["identify", "invert", "tune"]
+    assert len(evidence.curves["tune total"]) == 3
+    evidence.save(tmp_path)
+    assert Evidence.load(tmp_path).identification == evidence.identification
+
+
+def test_the_seed_alone_decides(tiny: Callable[[str], CLIP], data: DataBundle) -> None:
+    defense = _few_steps("invertune")
+    first = defense.purify(tiny("vit"), data.clean, seed=0)
+    torch.rand(10)
+    again = defense.purify(tiny("vit"), data.clean, seed=0)
+    one, other = first.model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert first.evidence.curves == again.evidence.curves
+    changed = defense.purify(tiny("vit"), data.clean, seed=1).evidence.curves
+    assert changed != first.evidence.curves
+
+
+def test_too_few_clean_images(tiny: Callable[[str], CLIP], data: DataBundle) -> None:
+    clean = data.clean
+    few = CleanData(clean.images[:9], clean.prompts, clean.class_names, clean.templates)
+    with pytest.raises(ValueError, match="invertune needs 10 clean images, got 9"):
+        _few_steps("invertune").purify(tiny("vit"), few, seed=0)

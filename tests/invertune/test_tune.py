@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from invertune.augment import Augmentation
+from invertune.data.bundle import CleanData, DataBundle
+from invertune.models import CLIP
+from invertune.train import NonFiniteLossError
+from invertune.triggers import InvertedTrigger
+from invertune.tune import (
+    ActivationTuning,
+    channel_set,
+    neuron_mask,
+    output_weights,
+    response_divergence,
+)
+
+Tiny = Callable[[str], CLIP]
+both = pytest.mark.parametrize("kind", ["resnet", "vit"])
+
+TUNE = ActivationTuning(
+    samples=8, steps=4, lr=1e-3, weight_decay=0.0, layers=1, clusters=2, unit="channel",
+    update="neurons", match="sample", schedule="cosine", batch_norm="frozen", clip=None,
+    weights={"activation": 1.0, "embedding": 1.0, "preserve": 1.0, "distance": 0.0,
+             "cross_modal": 0.0},
+)  # fmt: skip
+
+
+@pytest.fixture
+def trigger() -> InvertedTrigger:
+    """Return a white square in the corner of 32 pixels."""
+    mask = torch.zeros(1, 32, 32)
+    mask[:, 20:, 20:] = 1
+    return InvertedTrigger("mask", mask, torch.ones(3, 32, 32), torch.zeros(3, 32, 32))
+
+
+def _weights(**terms: float) -> dict[str, float]:
+    return {**dict.fromkeys(TUNE.weights, 0.0), **terms}
+
+
+def _state(model: CLIP) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.clip.state_dict().items()}
+
+
+def _changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_divergence_by_hand() -> None:
+    clean = torch.tensor([[[[3.0]], [[0.0]]], [[[3.0]], [[8.0]]]])  # mean (3, 4), length 5
+    triggered = clean + torch.tensor([6.0, 8.0]).view(1, 2, 1, 1)
+    assert response_divergence(clean, triggered) == pytest.approx(2.0)
+    assert response_divergence(clean, clean) == 0
+
+
+def test_the_cluster_of_largest_difference_is_the_backdoors() -> None:
+    clean, triggered = torch.zeros(2, 4, 2, 2), torch.zeros(2, 4, 2, 2)
+    triggered[:, 1], triggered[:, 3] = 5.0, -5.0  # size counts, not sign
+    triggered[:, 0, 0, 0] = 8.0  # one position: 2 on average
+    channels = neuron_mask(clean, triggered, "channel", 2, seed=0)
+    assert channels.shape == (4, 2, 2)
+    assert channels[:, 0, 0].tolist() == [0, 1, 0, 1]
+    assert (channels == channels[:, :1, :1]).all()
+    positions = neuron_mask(clean, triggered, "position", 2, seed=0)
+    expected = channels.clone()
+    expected[0, 0, 0] = 1
+    assert torch.equal(positions, expected)
+    assert channel_set(positions).tolist() == [1, 1, 0, 1]
+    assert torch.equal(neuron_mask(clean, triggered, "position", 3, seed=0).nonzero(),
+                       torch.tensor([[0, 0, 0]]))  # fmt: skip
+
+
+def test_the_neurons_of_a_vit_are_hidden_units() -> None:
+    clean, triggered = torch.zeros(2, 5, 4), torch.zeros(2, 5, 4)
+    triggered[:, :, 2] = 5.0
+    mask = neuron_mask(clean, triggered, "channel", 2, seed=0)
+    assert mask.shape == (5, 4)
+    assert mask[0].tolist() == [0, 0, 1, 0]
+    assert (mask == mask[:1]).all()
+    assert channel_set(mask).tolist() == [0, 0, 1, 0]
+
+
+@both
+def test_output_weights_have_a_row_per_channel(tiny: Tiny, kind: str) -> None:
+    model = tiny(kind)
+    layer = list(model.visual_layers().values())[-1]
+    width = 256 if kind == "resnet" else 16
+    found = output_weights(layer, torch.ones(width))
+    names = {name for name, p in layer.named_parameters() if id(p) in found}
+    parts = {name.rsplit(".", 1)[0] for name in names}
+    assert parts == (
+        {"0.conv3", "0.bn3", "0.downsample.0", "0.downsample.1"}
+        if kind == "resnet"
+        else {"attn.out_proj", "mlp.c_proj"}
+    )
+
+
+@both
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_only_the_backdoors_neurons_move(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, kind: str, weight_decay: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    masks: dict[str, Tensor] = {}
+    trainable = ActivationTuning._trainable
+
+    def remember(self: ActivationTuning, model: CLIP, found: dict[str, Tensor]) -> Any:
+        masks.update(found)
+        return trainable(self, model, found)
+
+    monkeypatch.setattr(ActivationTuning, "_trainable", remember)
+    model = tiny(kind)
+    before = _state(model)
+    tuned = replace(TUNE, weight_decay=weight_decay)(model, data.clean, [trigger], seed=0)
+    after = _state(tuned.model)
+    (name,) = tuned.layers
+    channels = channel_set(masks[name]).bool()
+    assert 0 < channels.sum() < len(channels)
+    owned = output_weights(tuned.model.visual_layers()[name], channels)
+    allowed = {n for n, p in tuned.model.clip.named_parameters() if id(p) in owned}
+    changed = _changed(before, after)
+    assert changed
+    assert changed <= allowed
+    for weight in changed:
+        rows = (before[weight] != after[weight]).flatten(1 if before[weight].dim() > 1 else 0)
+        rows = rows.any(dim=1) if rows.dim() > 1 else rows
+        assert not rows[~channels].any(), weight
+    # The repaired model can be trained further, as a whole.
+    assert not any(parameter._backward_hooks for parameter in tuned.model.parameters())
+
+
+@both
+def test_updating_layers_moves_those_alone(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, kind: str
+) -> None:
+    model = tiny(kind)
+    before = _state(model)
+    tuned = replace(TUNE, update="layers")(model, data.clean, [trigger], seed=0)
+    (name,) = tuned.layers
+    owned = {id(p) for p in tuned.model.visual_layers()[name].parameters()}
+    allowed = {n for n, p in tuned.model.clip.named_parameters() if id(p) in owned}
+    changed = _changed(before, _state(tuned.model))
+    assert changed
+    assert changed <= allowed
+
+
+@both
+@pytest.mark.parametrize("update", ["neurons", "layers", "all"])
+def test_the_original_stays_as_it_is(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, kind: str, update: str
+) -> None:
+    model = tiny(kind)
+    before = _state(model)
+    tuned = replace(TUNE, update=update, batch_norm="batch")(
+        model, data.clean, [trigger], seed=0
+    ).model
+    assert not _changed(before, _state(model))
+    assert tuned is not model
+    assert not tuned.training
+    for parameter in (*model.parameters(), *tuned.parameters()):
+        assert parameter.requires_grad
+        assert parameter.grad is None
+    moved = _changed(before, _state(tuned))
+    assert moved
+    assert all(name.startswith("visual.") for name in moved)
+
+
+@both
+def test_what_the_tuning_reports(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, kind: str
+) -> None:
+    model = tiny(kind)
+    tuned = replace(TUNE, layers=2)(model, data.clean, [trigger], seed=0)
+    assert list(tuned.divergence) == list(model.visual_layers())
+    most = sorted(tuned.divergence, key=tuned.divergence.__getitem__, reverse=True)
+    assert tuned.layers == most[:2]
+    assert all(0 < tuned.neurons[name][0] < tuned.neurons[name][1] for name in tuned.layers)
+    assert set(tuned.curves) == {
+        "tune total", "tune activation", "tune embedding", "tune preserve",
+    }  # fmt: skip
+    assert all(len(curve) == 4 for curve in tuned.curves.values())
+    total = tuned.curves.pop("tune total")[0]
+    assert total == pytest.approx(sum(curve[0] for curve in tuned.curves.values()))
+
+
+@both
+def test_the_trigger_fires_less(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, kind: str
+) -> None:
+    tune = replace(TUNE, update="all", steps=20, weights=_weights(activation=1.0, preserve=1.0))
+    curve = tune(tiny(kind), data.clean, [trigger], seed=0).curves["tune activation"]
+    assert curve[-1] < 0.9 * curve[0]
+
+
+def test_batch_statistics_move_only_where_they_should(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger
+) -> None:
+    for batch_norm, moves in (("frozen", False), ("batch", True)):
+        model = tiny("resnet")
+        tuned = replace(TUNE, batch_norm=batch_norm)(model, data.clean, [trigger], seed=0)
+        changed = _changed(_state(model), _state(tuned.model))
+        assert any("running_mean" in name for name in changed) == moves
+
+
+@pytest.mark.parametrize("term", list(TUNE.weights))
+@pytest.mark.parametrize("match", ["sample", "batch_mean"])
+def test_each_term_can_stand_alone(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, term: str, match: str
+) -> None:
+    only = replace(TUNE, steps=1, match=match, weights=_weights(**{term: 2.0}))
+    tuned = only(tiny("vit"), data.clean, [trigger], seed=0)
+    assert set(tuned.curves) == {"tune total", f"tune {term}"}
+    assert tuned.curves["tune total"][0] == pytest.approx(2 * tuned.curves[f"tune {term}"][0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"schedule": "bounce"}, {"clip": 0.1}, {"average_from": 0.5}, {"keep_best": 1},
+     {"augment": Augmentation()}, {"unit": "position"}],
+)  # fmt: skip
+def test_the_seed_alone_decides(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, change: dict[str, Any]
+) -> None:
+    tune = replace(TUNE, update="all", **change)
+    first = tune(tiny("vit"), data.clean, [trigger], seed=0)
+    torch.rand(10)
+    again = tune(tiny("vit"), data.clean, [trigger], seed=0)
+    assert not _changed(_state(first.model), _state(again.model))
+    assert first.curves == again.curves
+
+
+def test_the_best_weights_are_those_of_the_least_loss(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger
+) -> None:
+    model = tiny("vit")
+    diverging = replace(TUNE, update="all", lr=10.0, keep_best=1, weights=_weights(preserve=1.0))
+    tuned = diverging(model, data.clean, [trigger], seed=0)
+    assert tuned.curves["tune total"][0] == min(tuned.curves["tune total"])
+    assert not _changed(_state(model), _state(tuned.model))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"unit": "pixel"}, "unit is one of channel, position, got 'pixel'"),
+        ({"update": "none"}, "update is one of neurons, layers, all, got 'none'"),
+        ({"match": "x"}, "match is one of sample, batch_mean, got 'x'"),
+        ({"schedule": "x"}, "schedule is one of cosine, bounce, got 'x'"),
+        ({"batch_norm": "x"}, "batch_norm is one of frozen, batch, got 'x'"),
+        ({"weights": {"activation": 1.0}}, "weights are of activation, .* got activation"),
+        ({"clusters": 1}, "clusters is at least 2"),
+    ],
+)
+def test_a_wrong_option_lists_the_choices(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(TUNE, **change)
+
+
+def test_what_it_cannot_work_with(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger
+) -> None:
+    model, clean = tiny("vit"), data.clean
+    with pytest.raises(ValueError, match="needs at least one trigger"):
+        TUNE(model, clean, [], seed=0)
+    few = CleanData(clean.images[:4], clean.prompts, clean.class_names, clean.templates)
+    with pytest.raises(ValueError, match="samples=8, but there are 4 images"):
+        TUNE(model, few, [trigger], seed=0)
+    wrong = replace(TUNE, weights=_weights(preserve=float("nan")))
+    with pytest.raises(NonFiniteLossError, match="tune: the loss is nan at step 0"):
+        wrong(model, clean, [trigger], seed=0)

@@ -1,0 +1,85 @@
+"""Every YAML of ``conf`` composes, and what it describes can be built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from attacks import CleanControl, PoisoningAttack
+from invertune.data.bundle import DataBundle
+from invertune.models import ModelSpec
+
+CONF = Path(__file__).parent.parent / "conf"
+GROUPS = ("attack", "data", "defense", "model", "tracking")
+
+
+def _choices() -> Iterator[tuple[str, str]]:
+    for path in sorted(CONF.glob("*/*.yaml")):
+        yield path.parent.name, path.stem
+
+
+def _compose(*overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(
+            compose("config", list(overrides)), resolve=True, throw_on_missing=True
+        )
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+@pytest.mark.parametrize(("group", "choice"), list(_choices()))
+def test_every_choice_builds(group: str, choice: str) -> None:
+    known = group in GROUPS
+    config = _compose(f"{group}={choice}" if known else f"+{group}={choice}", "seed=5")
+    for part in GROUPS:
+        built = instantiate(config[part], _convert_="all")
+        if group in ("attack", "defense", "model") and part == group:
+            assert built.name == choice
+
+
+def test_defaults_are_choices() -> None:
+    config = _compose()
+    data = instantiate(config["data"], _convert_="all").load()
+    assert isinstance(data, DataBundle)
+    assert len(data.class_names) == 100
+    assert isinstance(instantiate(config["model"], _convert_="all"), ModelSpec)
+    assert isinstance(instantiate(config["attack"], _convert_="all"), PoisoningAttack)
+
+
+ATTACKS = [choice for group, choice in _choices() if group == "attack"]
+
+
+@pytest.mark.parametrize("choice", ATTACKS)
+def test_the_seed_reaches_the_trigger(choice: str) -> None:
+    config = _compose(f"attack={choice}", "seed=5")
+    attack = instantiate(config["attack"], _convert_="all")
+    seed = getattr(getattr(attack, "trigger", None), "seed", 5)
+    assert seed == 5
+
+
+@pytest.mark.parametrize("choice", ATTACKS)
+def test_every_attack_fits_the_default_data(choice: str) -> None:
+    config = _compose(f"attack={choice}")
+    attack = instantiate(config["attack"], _convert_="all")
+    if not isinstance(attack, CleanControl):
+        classes = config["data"]["classes"]
+        assert attack.target_label in classes
+    assert attack.pairs <= config["data"]["sizes"]["pairs"]
+    assert attack.recipe.batch_size <= attack.pairs
+
+
+DEFENSES = [choice for group, choice in _choices() if group == "defense"]
+
+
+@pytest.mark.parametrize("choice", DEFENSES)
+def test_the_default_data_has_enough_for_every_defense(choice: str) -> None:
+    config = _compose(f"defense={choice}")
+    defense = instantiate(config["defense"], _convert_="all")
+    assert 0 <= defense.clean_samples <= config["data"]["sizes"]["clean"]
+    assert isinstance(defense.knows, str)
