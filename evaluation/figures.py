@@ -193,7 +193,7 @@ def _frequency_panel(
     panel.set_yticks(list(rows), [_short(class_names[label]) for label in order])
     for tick, label in zip(panel.get_yticklabels(), order, strict=True):
         tick.set_fontweight("bold" if label == target_label else "normal")
-    panel.set(xlim=(0, 112), title=f"{vote.generator} (weight {vote.weight:g})")
+    panel.set(xlim=(0, 112), title=f"{vote.generator} (weight {vote.weight:.3g})")
     panel.set_xticks([0, 25, 50, 75, 100])
     panel.invert_yaxis()
     panel.grid(axis="x")

@@ -24,11 +24,12 @@ commands:
   table      a table of all runs below a folder
   report     one HTML page of all runs below a folder
   benchmark  time the parts of a run on this machine
-  sheets     contact sheets of data and triggers
+  sheets     contact sheets of the data set's parts
+  hubness    what universal perturbations do to clean models
 
 invertune COMMAND --help says more. Results go to runs/ unless runs_dir=PATH is given."""
 
-COMMANDS = ("run", "table", "report", "benchmark", "sheets")
+COMMANDS = ("run", "table", "report", "benchmark", "sheets", "hubness")
 
 # glibc returns large blocks to the system at once, and training asks for them again at each step:
 # keeping them, in huge pages, makes it 1.4 times as fast.
@@ -99,6 +100,10 @@ def _dispatch(command: str, argv: list[str]) -> int:
         from experiments.benchmark import main as benchmark
 
         return benchmark(argv) or 0
+    if command == "hubness":
+        from experiments.hubness import main as hubness
+
+        return hubness(argv)
     from experiments.sheets import main as sheets
 
     return sheets(argv) or 0
@@ -112,10 +117,17 @@ def _table(argv: list[str]) -> int:
     )
     parser.add_argument("runs", type=Path, help="folder of runs")
     parser.add_argument("--format", choices=("md", "csv", "latex"), default="md")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE[,VALUE]",
+        help="such as defense=invertune; may be given several times",
+    )
     arguments = parser.parse_args(argv)
     from experiments.table import table
 
-    print(table(arguments.runs, arguments.format))
+    print(table(arguments.runs, arguments.format, arguments.only))
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ _SHARES = {
     "ca_after": ("purified", "zero_shot/ca"),
     "asr_before": ("backdoored", "zero_shot/asr"),
     "asr_after": ("purified", "zero_shot/asr"),
+    "target_rate_before": ("backdoored", "zero_shot/target_rate"),
     "own_class_before": ("backdoored", "zero_shot/own_class"),
     "own_class_after": ("purified", "zero_shot/own_class"),
     "r1_before": ("backdoored", "retrieval/image_to_text/r@1"),
@@ -38,6 +39,7 @@ _TITLES = {
     "ca_after": "CA after",
     "asr_before": "ASR before [95 %]",
     "asr_after": "ASR after [95 %]",
+    "target_rate_before": "target rate before",
     "own_class_before": "own class before",
     "own_class_after": "own class after",
     "found": "target found",
@@ -49,22 +51,40 @@ _TITLES = {
 }
 
 
-def table(runs_dir: Path, form: str) -> str:
+def table(runs_dir: Path, form: str, only: Sequence[str] = ()) -> str:
     """Return the table of all runs below a folder.
 
     Args:
         runs_dir: Folder of runs.
         form: ``md`` or ``latex``, in percent, or ``csv``, in shares.
+        only: Conditions such as ``defense=invertune,none``; a run has to meet all of them.
 
     Raises:
-        ValueError: If there is no such folder, no valid result in it, or no such form.
+        ValueError: If there is no such folder, no valid result in it, no run that meets the
+            conditions, or no such form or condition.
     """
     if form not in _FORMS:
         raise ValueError(f"format is one of {', '.join(_FORMS)}, got {form!r}")
     results = load_results(runs_dir)
     if not results:
         raise ValueError(f"no valid result.json of a run below {runs_dir}")
-    return _FORMS[form](with_means(pd.DataFrame([row(result) for result in results])))
+    return _FORMS[form](with_means(_select(pd.DataFrame([row(result) for result in results]), only)))
+
+
+def _select(runs: pd.DataFrame, only: Sequence[str]) -> pd.DataFrame:
+    for condition in only:
+        name, _, values = condition.partition("=")
+        if name not in (*_GROUP, "seed") or not values:
+            raise ValueError(
+                f"{condition!r} is no condition; write NAME=VALUE[,VALUE] with NAME one of "
+                f"{', '.join([*_GROUP, 'seed'])}"
+            )
+        kept = runs[runs[name].astype(str).isin(values.split(","))]
+        if kept.empty:
+            choices = ", ".join(sorted(set(runs[name].astype(str))))
+            raise ValueError(f"no run has {condition}; choices: {choices}")
+        runs = kept
+    return runs
 
 
 def row(result: Mapping[str, Any]) -> dict[str, Any]:

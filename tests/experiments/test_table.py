@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from experiments.result import write_result
-from experiments.table import table
+from experiments.table import _select, table
 
 Made = Callable[..., dict[str, Any]]
 
@@ -70,3 +71,18 @@ def test_nothing_to_show_is_an_error(tmp_path: Path) -> None:
         table(tmp_path, "md")
     with pytest.raises(ValueError, match="not a folder"):
         table(tmp_path / "nowhere", "md")
+
+
+def test_only_keeps_the_runs_that_meet_all_conditions() -> None:
+    runs = pd.DataFrame({"attack": ["a", "a", "b"], "seed": [0, 1, 0]})
+    assert list(_select(runs, ["attack=a", "seed=0"]).index) == [0]
+    assert list(_select(runs, ["attack=a,b"]).index) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"), [("attack=c", "choices: a, b"), ("color=red", "NAME one of")]
+)
+def test_a_condition_that_no_run_meets_lists_the_choices(condition: str, message: str) -> None:
+    runs = pd.DataFrame({"attack": ["a", "b"], "seed": [0, 1]})
+    with pytest.raises(ValueError, match=message):
+        _select(runs, [condition])
