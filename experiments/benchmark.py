@@ -74,8 +74,15 @@ def _inversion(model: CLIP, images: Tensor, classifier: Tensor, steps: int, fast
         return alignment_loss(features, classifier, 0, 0.07)
 
     optimize_form(
-        model, images, Pixels(16 / 255), loss, steps=steps, lr=0.05, batch_size=64,
-        generator=torch.Generator().manual_seed(0), stage="benchmark",
+        model,
+        images,
+        Pixels(16 / 255),
+        loss,
+        steps=steps,
+        lr=0.05,
+        batch_size=64,
+        generator=torch.Generator().manual_seed(0),
+        stage="benchmark",
     )
 
 
@@ -118,7 +125,9 @@ def measure(spec: ModelSpec, data: Any, rounds: int = _ROUNDS) -> list[tuple[str
             lambda: _plain_training(plain, pairs, recipe, _STEPS),
         ),
         "encoding": (
-            count, lambda: encode_images(ours, images), lambda: _plain_encoding(plain, images)
+            count,
+            lambda: encode_images(ours, images),
+            lambda: _plain_encoding(plain, images),
         ),
         "inversion": (
             64 * _STEPS,
@@ -148,18 +157,26 @@ def main(argv: Sequence[str]) -> int:
         config = compose("config", overrides=list(argv))
     spec = instantiate(config.model, _convert_="all")
     if spec.pretrain is None:
-        raise ValueError(f"the benchmark trains a model from its recipe; {spec.name} has none, "
-                         "choose one of the minis, such as model=rn50_mini")
+        raise ValueError(
+            f"the benchmark trains a model from its recipe; {spec.name} has none, "
+            "choose one of the minis, such as model=rn50_mini"
+        )
     data = instantiate(config.data, _convert_="all").load()
     rows = measure(spec, data)
     model = spec.build()
     flops = _forward_flops(model, data.image_size)
-    rates = {dtype: max(_matrix_rate(dtype, model.device) for _ in range(5))
-             for dtype in (torch.float32, torch.bfloat16)}
-    print(f"{spec.name}, {data.image_size} px, {torch.get_num_threads()} threads; "
-          f"image tower {flops / 1e6:.0f} MFLOP an image forward")
-    print(f"matrix multiplication: {rates[torch.float32] / 1e9:.0f} GFLOP/s float32, "
-          f"{rates[torch.bfloat16] / 1e9:.0f} GFLOP/s bfloat16")
+    rates = {
+        dtype: max(_matrix_rate(dtype, model.device) for _ in range(5))
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    print(
+        f"{spec.name}, {data.image_size} px, {torch.get_num_threads()} threads; "
+        f"image tower {flops / 1e6:.0f} MFLOP an image forward"
+    )
+    print(
+        f"matrix multiplication: {rates[torch.float32] / 1e9:.0f} GFLOP/s float32, "
+        f"{rates[torch.bfloat16] / 1e9:.0f} GFLOP/s bfloat16"
+    )
     print(f"{'':10s} {'ours':>10s} {'plain':>10s} {'ratio':>7s}   share of the float32 matrix rate")
     passes = {"training": 3, "encoding": 1, "inversion": 2}
     for name, mine, theirs in rows:

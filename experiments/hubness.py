@@ -48,7 +48,7 @@ def _votes(path: Path) -> list[dict[str, Any]]:
 
 
 def describe(gains: dict[str, list[pd.Series[float]]], show: int = 6) -> str:
-    """Return the readings as text: per generator the largest gain, then the classes by mean gain."""
+    """Return the readings as text: largest gain of each generator, classes by mean gain."""
     lines = []
     for generator, series in gains.items():
         largest = [float(gain.max()) for gain in series]

@@ -68,7 +68,8 @@ def table(runs_dir: Path, form: str, only: Sequence[str] = ()) -> str:
     results = load_results(runs_dir)
     if not results:
         raise ValueError(f"no valid result.json of a run below {runs_dir}")
-    return _FORMS[form](with_means(_select(pd.DataFrame([row(result) for result in results]), only)))
+    runs = pd.DataFrame([row(result) for result in results])
+    return _FORMS[form](with_means(_select(runs, only)))
 
 
 def _select(runs: pd.DataFrame, only: Sequence[str]) -> pd.DataFrame:

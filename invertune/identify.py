@@ -94,8 +94,15 @@ class Generator:
             return objective(perturbed, features[index])
 
         return optimize_form(
-            model, images, self.form, loss, steps=self.steps, lr=self.lr,
-            batch_size=self.batch_size, generator=generator, stage="identify",
+            model,
+            images,
+            self.form,
+            loss,
+            steps=self.steps,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            generator=generator,
+            stage="identify",
         )[0]
 
 
@@ -130,7 +137,9 @@ class TargetIdentification:
             favorite = int((after - before).argmax())
             log.info(
                 "identify: %s raises %r by %.2f",
-                generator.name, clean.class_names[favorite], float((after - before)[favorite]),
+                generator.name,
+                clean.class_names[favorite],
+                float((after - before)[favorite]),
             )
         return decide(votes)
 

@@ -98,8 +98,15 @@ class TriggerInversion:
         for start in range(self.starts):
             for form in self.forms:
                 trigger, losses = optimize_form(
-                    model, images, form, loss, steps=self.steps, lr=self.lr[form.name],
-                    batch_size=self.batch_size, stage="invert", augment=self.augment,
+                    model,
+                    images,
+                    form,
+                    loss,
+                    steps=self.steps,
+                    lr=self.lr[form.name],
+                    batch_size=self.batch_size,
+                    stage="invert",
+                    augment=self.augment,
                     generator=seeded(seed, "invert", form.name, start),
                 )
                 z = encode_images(model, trigger(to_float(images))).to(model.device)

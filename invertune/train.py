@@ -283,8 +283,13 @@ class _Run:
             _batches(len(self.pairs), self.recipe.batch_size, self.seed), len(losses), self.total
         )
         bar = tqdm(
-            steps, desc=self.stage, total=self.total, initial=len(losses),
-            unit="step", disable=not sys.stderr.isatty(), leave=False,
+            steps,
+            desc=self.stage,
+            total=self.total,
+            initial=len(losses),
+            unit="step",
+            disable=not sys.stderr.isatty(),
+            leave=False,
         )
         self.model.train()
         for index in bar:

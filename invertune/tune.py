@@ -101,8 +101,11 @@ class ActivationTuning:
 
     def __post_init__(self) -> None:
         for name, choices in (
-            ("unit", UNITS), ("update", UPDATES), ("match", MATCHES),
-            ("schedule", SCHEDULES), ("batch_norm", ("frozen", "batch")),
+            ("unit", UNITS),
+            ("update", UPDATES),
+            ("match", MATCHES),
+            ("schedule", SCHEDULES),
+            ("batch_norm", ("frozen", "batch")),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -384,4 +387,3 @@ class _Best:
 
     def restore(self) -> None:
         self.model.load_state_dict(self.state)
-

@@ -148,9 +148,7 @@ class DataBundle:
     @functools.cached_property
     def clean(self) -> CleanData:
         """What the defender has."""
-        return CleanData(
-            self.labeled_clean.images, self.prompts, self.class_names, self.templates
-        )
+        return CleanData(self.labeled_clean.images, self.prompts, self.class_names, self.templates)
 
     @functools.cached_property
     def zero_shot(self) -> LabeledImages:

@@ -271,8 +271,10 @@ class IconWorld:
         """
         for part in ("pairs", "clean", "zero_shot", "retrieval"):
             if self.sizes.get(part, 0) < 1:
-                raise ValueError(f"data.sizes.{part} is a number of samples, at least 1, "
-                                 f"got {self.sizes.get(part)}")
+                raise ValueError(
+                    f"data.sizes.{part} is a number of samples, at least 1, "
+                    f"got {self.sizes.get(part)}"
+                )
         return DataBundle(
             name=self.name,
             class_names=tuple(self.classes),

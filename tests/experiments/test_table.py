@@ -62,8 +62,8 @@ def test_missing_rates_are_dashes(result: Made, tmp_path: Path) -> None:
     write_result(tmp_path / "control", control)
     row = _cells(table(tmp_path, "md").splitlines()[2])
     assert row[7] == row[8] == "-"
-    assert row[11] == "lemon"
-    assert row[12] == "-"
+    assert row[12] == "lemon"
+    assert row[13] == "-"
 
 
 def test_nothing_to_show_is_an_error(tmp_path: Path) -> None:

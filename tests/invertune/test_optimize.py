@@ -70,9 +70,7 @@ def test_a_form_stays_in_its_ranges(planted: CLIP, colored: CleanData) -> None:
     assert trigger.pattern.max() <= 1
 
 
-def test_a_loss_that_is_no_number_names_stage_and_step(
-    planted: CLIP, colored: CleanData
-) -> None:
+def test_a_loss_that_is_no_number_names_stage_and_step(planted: CLIP, colored: CleanData) -> None:
     def loss(batch: Tensor, index: Tensor, trigger: InvertedTrigger) -> Tensor:
         return trigger.offset.sum() * float("nan")
 

@@ -262,9 +262,7 @@ def test_a_wrong_option_lists_the_choices(change: dict[str, Any], said: str) -> 
         replace(TUNE, **change)
 
 
-def test_what_it_cannot_work_with(
-    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger
-) -> None:
+def test_what_it_cannot_work_with(tiny: Tiny, data: DataBundle, trigger: InvertedTrigger) -> None:
     model, clean = tiny("vit"), data.clean
     with pytest.raises(ValueError, match="needs at least one trigger"):
         TUNE(model, clean, [], seed=0)

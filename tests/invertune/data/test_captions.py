@@ -30,9 +30,7 @@ def captioner() -> Captioner:
         ("socks", "red", "red socks"),
     ],
 )
-def test_names_take_their_article(
-    captioner: Captioner, name: str, color: str, phrase: str
-) -> None:
+def test_names_take_their_article(captioner: Captioner, name: str, color: str, phrase: str) -> None:
     assert captioner.phrase(name, color) == phrase
 
 
