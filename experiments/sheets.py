@@ -88,7 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=24, help="pictures on a sheet (default: 24)")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as data.seed=1")
     arguments = parser.parse_intermixed_args(argv)
-    torch.set_grad_enabled(False)
     data = load_data(arguments.data, arguments.overrides, arguments.count)
     for path in draw_sheets(data, arguments.out, arguments.count):
         print(path)

@@ -48,7 +48,7 @@ def invertune(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
             env=kept | {"PYTHONPATH": str(CONF.parent)} | environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 
