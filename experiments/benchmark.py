@@ -33,7 +33,7 @@ from invertune.optimize import optimize_form
 from invertune.train import Recipe, train
 from invertune.triggers import InvertedTrigger
 
-_STEPS = 12
+_STEPS = 24
 _ROUNDS = 5
 _SIDE = 2048
 

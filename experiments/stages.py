@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda")
 WEIGHTS = "weights.safetensors"
-_FORMATS = {"pretrain": 1, "implant": 1, "purify": 1, "evaluate": 1, "inspect": 1}
+_FORMATS = {"pretrain": 2, "implant": 2, "purify": 2, "evaluate": 1, "inspect": 1}
 _SAMPLES = 4
 
 

@@ -43,7 +43,7 @@ class Identification:
 
     Attributes:
         target_label: Index of the class.
-        gain: Its gain in frequency, with the generator that shows it best.
+        gain: Its gain in frequency, the mean over the generators by weight.
         runner_up: Index of the next class.
         runner_up_gain: That one's.
         votes: What every generator did.

@@ -119,7 +119,7 @@ class TargetIdentification:
     images: int
 
     def __call__(self, model: CLIP, clean: CleanData, *, seed: int) -> Identification:
-        """Return the class with the largest weighed gain, and every generator's vote."""
+        """Return the class with the largest gain over all generators, and every vote."""
         images = clean.images[: self.images]
         classifier = zero_shot_classifier(model, clean.prompts, clean.templates)
         features = encode_images(model, images).to(model.device)
@@ -145,21 +145,24 @@ class TargetIdentification:
 
 
 def decide(votes: Sequence[Vote]) -> Identification:
-    """Return the class with the largest weighed gain of any generator, and the next one.
+    """Return the class that the generators together raise most, and the next one.
+
+    A class's gain is the mean over the generators, by weight, of what each one raises it; what a
+    generator lowers counts as 0, for a backdoor need not answer to every kind of perturbation.
 
     Raises:
         ValueError: If there is no vote.
     """
     if not votes:
         raise ValueError("target identification needs at least one generator")
-    gains = torch.tensor([vote.gain for vote in votes])
-    weights = torch.tensor([vote.weight for vote in votes]).unsqueeze(1)
-    weighed, voter = (gains * weights).max(dim=0)
-    first, second = weighed.topk(2).indices.tolist()
+    raised = torch.tensor([vote.gain for vote in votes]).clamp(min=0)
+    weights = torch.tensor([vote.weight for vote in votes])
+    gains = weights @ raised / weights.sum()
+    first, second = gains.topk(2).indices.tolist()
     return Identification(
         target_label=first,
-        gain=float(gains[voter[first], first]),
+        gain=float(gains[first]),
         runner_up=second,
-        runner_up_gain=float(gains[voter[second], second]),
+        runner_up_gain=float(gains[second]),
         votes=list(votes),
     )

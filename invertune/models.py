@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 MAX_LOGIT_SCALE = 4.6052  # ln 100, as in CLIP
 
@@ -49,8 +50,21 @@ class CLIP(nn.Module):
         return F.normalize(self.visual(normalized).float(), dim=-1)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Return text features, (B, D) float32 of unit norm, of (B, L) token ids."""
-        return F.normalize(self.clip.encode_text(tokens).float(), dim=-1)  # type: ignore[operator]
+        """Return text features, (B, D) float32 of unit norm, of (B, L) token ids.
+
+        Attention is causal and the end token is pooled, so the padding after the longest text
+        changes nothing; it is cut off on the CPU, where a look at the tokens is free.
+        """
+        clip: Any = self.clip
+        if tokens.device.type != "cpu":
+            return F.normalize(clip.encode_text(tokens).float(), dim=-1)
+        length = int(tokens.argmax(dim=-1).max()) + 1  # the end token has the largest number
+        shorter = {
+            "clip.positional_embedding": clip.positional_embedding[:length],
+            "clip.attn_mask": clip.attn_mask[:length, :length],
+        }
+        features = functional_call(_TextTower(clip), shorter, (tokens[:, :length],))
+        return F.normalize(features.float(), dim=-1)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return text features, (B, D) float32 of unit norm."""
@@ -118,6 +132,15 @@ class CLIP(nn.Module):
         finally:
             for handle in handles:
                 handle.remove()
+
+
+class _TextTower(nn.Module):
+    def __init__(self, clip: nn.Module) -> None:
+        super().__init__()
+        self.clip = clip
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.clip.encode_text(tokens)  # type: ignore[no-any-return, operator]
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,20 @@ def test_the_largest_weighed_gain_decides() -> None:
     ]
     found = decide(votes)
     assert (found.target_label, found.runner_up) == (2, 0)
-    assert found.gain == pytest.approx(0.3)  # without the weight
-    assert found.runner_up_gain == pytest.approx(0.5)
+    assert found.gain == pytest.approx((0 * 1 + 0.3 * 2) / 3)
+    assert found.runner_up_gain == pytest.approx((0.5 * 1 + 0 * 2) / 3)
     assert found.votes == votes
+
+
+def test_what_two_generators_raise_beats_what_one_raises() -> None:
+    votes = [
+        Vote("one", [0.2, 0.4, 0.4], [0.5, 0.5, 0.0], weight=1.0),  # gains .3, .1, -.4
+        Vote("two", [0.2, 0.4, 0.4], [0.4, 0.2, 0.4], weight=1.0),  # gains .2, -.2, 0
+        Vote("hub", [0.2, 0.4, 0.4], [0.1, 0.75, 0.15], weight=1.0),  # gains -.1, .35, -.25
+    ]
+    found = decide(votes)
+    assert (found.target_label, found.runner_up) == (0, 1)
+    assert found.gain == pytest.approx(0.5 / 3)
 
 
 def test_gains_are_differences_of_frequencies() -> None:

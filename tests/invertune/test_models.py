@@ -171,3 +171,17 @@ def test_frequencies_are_shares_of_predictions() -> None:
     features = torch.tensor([[1.0, 0], [1, 0], [0.6, 0.8], [1, 0]])
     classifier = torch.tensor([[1.0, 0, -1], [0, 1, 0]])
     assert frequency(features, classifier).tolist() == [0.75, 0.25, 0]
+
+
+@pytest.mark.parametrize("kind", ["resnet", "vit"])
+def test_padding_is_cut_off_without_a_trace(tiny: Tiny, kind: str) -> None:
+    model = tiny(kind)
+    tokens = model.tokenize(["a cat", "a photo of a dog"])
+    length = int(tokens.argmax(dim=1).max()) + 1
+    assert length < tokens.shape[1]
+    whole = torch.nn.functional.normalize(model.clip.encode_text(tokens), dim=-1)  # type: ignore[operator]
+    torch.testing.assert_close(model.encode_tokens(tokens), whole)
+    model.encode_tokens(tokens).sum().backward()  # type: ignore[no-untyped-call]
+    gradient = model.clip.positional_embedding.grad  # type: ignore[union-attr]
+    assert gradient[:length].abs().sum(dim=1).min() > 0  # type: ignore[index]
+    assert gradient[length:].eq(0).all()  # type: ignore[index]
