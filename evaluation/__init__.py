@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypedDict
 
 from evaluation.intervals import Rate
 from evaluation.inversion import evaluate_inversion
 from evaluation.retrieval import RetrievalScores, evaluate_retrieval
-from evaluation.zero_shot import Trigger, evaluate_zero_shot
+from evaluation.zero_shot import Predictions, Trigger, evaluate_zero_shot
 from invertune.data.bundle import DataBundle
 from invertune.models import CLIP
 
 __all__ = [
+    "Evaluation",
     "Scores",
     "evaluate",
     "evaluate_inversion",
@@ -27,13 +29,21 @@ class Scores(TypedDict):
     retrieval: RetrievalScores
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one model, and the predictions that paired tests compare."""
+
+    scores: Scores
+    predictions: Predictions
+
+
 def evaluate(
     model: CLIP,
     data: DataBundle,
     trigger: Trigger | None,
     target_label: int | None,
     batch_size: int = 256,
-) -> Scores:
+) -> Evaluation:
     """Measure a model on the zero-shot and the retrieval part.
 
     Args:
@@ -46,9 +56,11 @@ def evaluate(
     Raises:
         ValueError: If only one of trigger and target is given, or the target is no class.
     """
-    zero_shot = evaluate_zero_shot(
+    predicted = evaluate_zero_shot(
         model, data.zero_shot, data.prompts, data.templates, trigger, target_label, batch_size
     )
     target_name = None if target_label is None else data.class_names[target_label]
     retrieval = evaluate_retrieval(model, data.retrieval, trigger, target_name, batch_size)
-    return {"zero_shot": zero_shot, "retrieval": retrieval}
+    return Evaluation(
+        {"zero_shot": predicted.rates(target_label), "retrieval": retrieval}, predicted
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -65,6 +66,48 @@ def predictions(
     return torch.cat([(chunk @ weights).argmax(dim=1) for chunk in torch.split(features, 4096)])
 
 
+NO_PREDICTION = -1
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The class that a model gives to every test image.
+
+    Attributes:
+        labels: (N,) true classes.
+        clean: (N,) predicted classes of the clean images.
+        triggered: (N,) predicted classes of the triggered images; `NO_PREDICTION` for images of
+            the target class, and everywhere without a trigger.
+    """
+
+    labels: Tensor
+    clean: Tensor
+    triggered: Tensor
+
+    def rates(self, target_label: int | None) -> dict[str, Rate | None]:
+        """Return the rates of zero-shot classification; all but ``ca`` are None without a target.
+
+        ``ca`` is the share of all images predicted as their own class, and of the images of other
+        classes than the target: ``asr``, the share predicted as the target when triggered,
+        ``target_rate``, the same when clean, and ``own_class``, the share predicted as their own
+        class when triggered.
+        """
+        scores: dict[str, Rate | None] = {
+            "ca": _share(self.clean == self.labels),
+            "asr": None,
+            "target_rate": None,
+            "own_class": None,
+        }
+        if target_label is None:
+            return scores
+        others = self.labels != target_label
+        triggered = self.triggered[others]
+        scores["asr"] = _share(triggered == target_label)
+        scores["target_rate"] = _share(self.clean[others] == target_label)
+        scores["own_class"] = _share(triggered == self.labels[others])
+        return scores
+
+
 def evaluate_zero_shot(
     model: CLIP,
     images: LabeledImages,
@@ -73,8 +116,8 @@ def evaluate_zero_shot(
     trigger: Trigger | None,
     target_label: int | None,
     batch_size: int = 256,
-) -> dict[str, Rate | None]:
-    """Return the rates of zero-shot classification; all but ``ca`` are None without a trigger.
+) -> Predictions:
+    """Return the predicted classes of clean and of triggered images.
 
     Args:
         model: Put into evaluation mode.
@@ -85,12 +128,6 @@ def evaluate_zero_shot(
         target_label: Class that triggered images are pulled to, in [0, C); None likewise.
         batch_size: Images at a time.
 
-    Returns:
-        ``ca``, the share of all images predicted as their own class, and of the images of other
-        classes than the target: ``asr``, the share predicted as the target when triggered,
-        ``target_rate``, the same when clean, and ``own_class``, the share predicted as their own
-        class when triggered.
-
     Raises:
         ValueError: If only one of trigger and target is given, or the target is no class.
     """
@@ -100,20 +137,13 @@ def evaluate_zero_shot(
         raise ValueError(f"target_label is a class in [0, {len(prompts)}), got {target_label}")
     classifier = zero_shot_classifier(model, prompts, templates)
     clean = predictions(model, images.images, classifier, batch_size=batch_size)
-    scores: dict[str, Rate | None] = {
-        "ca": _share(clean == images.labels),
-        "asr": None,
-        "target_rate": None,
-        "own_class": None,
-    }
-    if trigger is None or target_label is None:
-        return scores
-    others = images.labels != target_label
-    triggered = predictions(model, images.images[others], classifier, trigger, batch_size)
-    scores["asr"] = _share(triggered == target_label)
-    scores["target_rate"] = _share(clean[others] == target_label)
-    scores["own_class"] = _share(triggered == images.labels[others])
-    return scores
+    triggered = torch.full_like(clean, NO_PREDICTION)
+    if trigger is not None:
+        others = images.labels != target_label
+        triggered[others] = predictions(
+            model, images.images[others], classifier, trigger, batch_size
+        )
+    return Predictions(images.labels, clean, triggered)
 
 
 def _share(hits: Tensor) -> Rate:

@@ -39,10 +39,12 @@ def run(cfg: DictConfig) -> Path:
     with tracking.start(folder, result_id(config), config, tags=parts, sweep=_sweep()) as tracked:
         clean = stages.pretrain()
         backdoored = stages.implant(clean)
-        purified = stages.purify(backdoored)
+        found = stages.search(backdoored)
+        purified = stages.purify(backdoored, found)
         made = {
             "pretrain": clean,
             "implant": backdoored,
+            **({} if found is None else {"purify/search": found}),
             "purify": purified,
             "evaluate/clean": stages.evaluate(clean, backdoored),
             "evaluate/backdoored": stages.evaluate(backdoored, backdoored),

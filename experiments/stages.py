@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda")
 WEIGHTS = "weights.safetensors"
-_FORMATS = {"pretrain": 2, "implant": 2, "purify": 2, "evaluate": 1, "inspect": 1}
+PREDICTIONS = "predictions.npz"
+_FORMATS = {
+    "pretrain": 2, "implant": 2, "search": 1, "purify": 2, "evaluate": 2, "inspect": 1,
+}  # fmt: skip
+# Parts of a defense that look for the backdoor: what they find is kept for all ways to repair.
+_SEARCH = ("identify", "invert")
 _SAMPLES = 4
 
 
@@ -83,7 +88,21 @@ class Stages:
 
     def purify_key(self) -> StageKey:
         """Return the key of the purified model."""
-        return self._key("purify", self.config["defense"], {"model": self.implant_key()}, self.seed)
+        defense, inputs = dict(self.config["defense"]), {"model": self.implant_key()}
+        search = self.search_key()
+        if search is not None:
+            inputs["search"] = search
+            defense = {name: value for name, value in defense.items() if name not in _SEARCH}
+        return self._key("purify", defense, inputs, self.seed)
+
+    def search_key(self) -> StageKey | None:
+        """Return the key of what the defense found; None if it does not look for a backdoor."""
+        defense = self.config["defense"]
+        if not all(part in defense for part in _SEARCH):
+            return None
+        # What decides how many clean images there must be, and what they are told to be.
+        config = {name: defense[name] for name in _SEARCH}
+        return self._key("search", config, {"model": self.implant_key()}, self.seed)
 
     def evaluate_key(self, weights: StageKey) -> StageKey:
         """Return the key of one model's score; the batch size does not change it."""
@@ -102,7 +121,9 @@ class Stages:
         models = [self.pretrain_key(), self.implant_key(), self.purify_key()]
         scores = [self.evaluate_key(key) for key in models]
         pretrained = [models[0]] if self._pretrains(self.config["model"]) else []
-        return [*pretrained, *models[1:], *scores, self.inspect_key()]
+        search = self.search_key()
+        searched = [] if search is None else [search]
+        return [*pretrained, models[1], *searched, models[2], *scores, self.inspect_key()]
 
     # Parts of the experiment, built when first used.
 
@@ -241,14 +262,38 @@ class Stages:
 
         return self.store.obtain(self.implant_key(), produce)
 
-    def purify(self, backdoored: StageFolder) -> StageFolder:
-        """Return the repaired model and what the defense found, from model and clean data alone."""
+    def search(self, backdoored: StageFolder) -> StageFolder | None:
+        """Return what the defense found, or None if it does not look for a backdoor."""
+        key = self.search_key()
+        if key is None:
+            return None
 
         def produce(folder: Path) -> None:
+            self._seed_everything()
+            found = self.defense.search(self.load(backdoored), self.data.clean, seed=self.seed)
+            found.save(folder)
+
+        return self.store.obtain(key, produce)
+
+    def purify(self, backdoored: StageFolder, found: StageFolder | None) -> StageFolder:
+        """Return the repaired model and what the defense found, from model and clean data alone.
+
+        Args:
+            backdoored: The suspect model.
+            found: What `search` returned.
+        """
+
+        def produce(folder: Path) -> None:
+            from invertune.defense import Evidence
             from invertune.models import save_weights
 
             self._seed_everything()
-            purified = self.defense.purify(self.load(backdoored), self.data.clean, seed=self.seed)
+            model, clean = self.load(backdoored), self.data.clean
+            if found is None:
+                purified = self.defense.purify(model, clean, seed=self.seed)
+            else:
+                evidence = Evidence.load(found.file("evidence.json").parent)
+                purified = self.defense.repair(model, clean, evidence, seed=self.seed)
             save_weights(purified.model, folder / WEIGHTS)
             purified.evidence.save(folder)
             card = {
@@ -267,14 +312,18 @@ class Stages:
         """Return the score of one model against the backdoor."""
 
         def produce(folder: Path) -> None:
+            import numpy as np
+
             from evaluation import evaluate
 
             self._seed_everything()
             trigger, target = _backdoor(backdoored)
-            score = evaluate(
+            found = evaluate(
                 self.load(weights), self.data, trigger, target, batch_size=self.batch_size
             )
-            _write(folder / "score.json", score)
+            _write(folder / "score.json", found.scores)
+            classes = {k: v.numpy().astype("int32") for k, v in vars(found.predictions).items()}
+            np.savez_compressed(folder / PREDICTIONS, **classes)
 
         return self.store.obtain(self.evaluate_key(weights.key), produce)
 

@@ -42,8 +42,9 @@ class TriggerInversion:
             reading), or one ``target_image`` (the code's): the clean image that the model itself
             finds nearest to the target's text, since the defender's images have no labels.
         augment: Changes each batch before the trigger is applied; None leaves it.
-        least_success: A trigger that sends fewer of the clean images to the target, as a share,
-            is dropped; the best one stays. Not every form can express every trigger.
+        least_success: A trigger that sends fewer of the clean images to the target than this
+            share of what the best one sends is dropped. Not every form can express every trigger,
+            and tuning on one that does not costs accuracy for nothing.
     """
 
     forms: Sequence[Form]
@@ -115,5 +116,5 @@ class TriggerInversion:
                 found.append((success, trigger))
                 curves[f"invert {form.name} {start}"] = losses
         best = max(success for success, _ in found)
-        least = min(best, self.least_success)
+        least = self.least_success * best
         return [trigger for success, trigger in found if success >= least], curves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 
@@ -41,27 +42,45 @@ class InverTune:
             ValueError: If there are fewer clean images than ``clean_samples``.
             NonFiniteLossError: If a loss becomes NaN or infinite.
         """
+        return self.repair(model, clean, self.search(model, clean, seed=seed), seed=seed)
+
+    def search(self, model: CLIP, clean: CleanData, *, seed: int) -> Evidence:
+        """Return what steps 1 and 2 find: the target and the inverted triggers.
+
+        Raises:
+            ValueError: If there are fewer clean images than ``clean_samples``.
+            NonFiniteLossError: If a loss becomes NaN or infinite.
+        """
+        self._check(clean)
+        start = time.perf_counter()
+        found = self.identify(model, clean, seed=seed)
+        identified = time.perf_counter()
+        triggers, curves = self.invert(model, clean, found.target_label, seed=seed)
+        seconds = {"identify": identified - start, "invert": time.perf_counter() - identified}
+        return Evidence(identification=found, triggers=triggers, curves=curves, seconds=seconds)
+
+    def repair(self, model: CLIP, clean: CleanData, found: Evidence, *, seed: int) -> Purified:
+        """Return what step 3 makes of ``model`` and of what `search` found.
+
+        Raises:
+            ValueError: If there are fewer clean images than ``clean_samples``.
+            NonFiniteLossError: If a loss becomes NaN or infinite.
+        """
+        self._check(clean)
+        start = time.perf_counter()
+        tuned = self.tune(model, clean, found.triggers, seed=seed)
+        evidence = dataclasses.replace(
+            found,
+            divergence=tuned.divergence,
+            tuned_layers=tuned.layers,
+            neurons=tuned.neurons,
+            curves=found.curves | tuned.curves,
+            seconds=found.seconds | {"tune": time.perf_counter() - start},
+        )
+        return Purified(tuned.model, evidence)
+
+    def _check(self, clean: CleanData) -> None:
         if len(clean.images) < self.clean_samples:
             raise ValueError(
                 f"{self.name} needs {self.clean_samples} clean images, got {len(clean.images)}"
             )
-        clock = [time.perf_counter()]
-        found = self.identify(model, clean, seed=seed)
-        clock.append(time.perf_counter())
-        triggers, curves = self.invert(model, clean, found.target_label, seed=seed)
-        clock.append(time.perf_counter())
-        tuned = self.tune(model, clean, triggers, seed=seed)
-        clock.append(time.perf_counter())
-        evidence = Evidence(
-            identification=found,
-            triggers=triggers,
-            divergence=tuned.divergence,
-            tuned_layers=tuned.layers,
-            neurons=tuned.neurons,
-            curves=curves | tuned.curves,
-            seconds={
-                step: clock[i + 1] - clock[i]
-                for i, step in enumerate(("identify", "invert", "tune"))
-            },
-        )
-        return Purified(tuned.model, evidence)

@@ -55,7 +55,8 @@ class ActivationTuning:
         steps: Optimizer steps.
         lr: Peak learning rate of AdamW.
         weight_decay: AdamW's; masked-out weights never decay.
-        layers: Number of layers kept, most divergent first.
+        layers: Number of layers kept, most divergent first; or a list that chooses them by name
+            (``layer4``, ``block0``) or by place (0 is the first, -1 the last).
         clusters: K of the K-means; the cluster of largest mean difference is the backdoor's.
         unit: What a neuron is: a ``channel`` (a hidden unit of a ViT), or a ``position`` of the
             response (the code's reading).
@@ -85,7 +86,7 @@ class ActivationTuning:
     steps: int
     lr: float
     weight_decay: float
-    layers: int
+    layers: int | Sequence[int | str]
     clusters: int
     unit: str
     update: str
@@ -113,7 +114,10 @@ class ActivationTuning:
                 )
         if set(self.weights) != set(TERMS):
             raise ValueError(f"weights are of {', '.join(TERMS)}, got {', '.join(self.weights)}")
-        if self.clusters < 2 or self.layers < 1 or self.samples < 1 or self.steps < 1:
+        if isinstance(self.layers, str) or not isinstance(self.layers, int | Sequence):
+            raise ValueError(f"layers is a number or a list, got {self.layers!r}")
+        count = self.layers if isinstance(self.layers, int) else len(self.layers)
+        if self.clusters < 2 or count < 1 or self.samples < 1 or self.steps < 1:
             raise ValueError(
                 "clusters is at least 2 and layers, samples and steps at least 1, got "
                 f"{self.clusters}, {self.layers}, {self.samples}, {self.steps}"
@@ -125,7 +129,8 @@ class ActivationTuning:
         """Return a repaired copy; ``model`` itself stays as it is.
 
         Raises:
-            ValueError: If there is no trigger, or fewer clean images than ``samples``.
+            ValueError: If there is no trigger, fewer clean images than ``samples``, or no layer of
+                a chosen name.
             NonFiniteLossError: If the loss becomes NaN or infinite.
         """
         if not triggers:
@@ -137,7 +142,7 @@ class ActivationTuning:
         images = to_float(clean.images[chosen]).to(model.device)
         responses = _responses(model, images, triggers)
         divergence = {name: response_divergence(*pair) for name, pair in responses.items()}
-        layers = sorted(divergence, key=lambda name: -divergence[name])[: self.layers]
+        layers = self._choose(divergence)
         masks = {
             name: neuron_mask(*responses[name], self.unit, self.clusters, seed) for name in layers
         }
@@ -145,6 +150,23 @@ class ActivationTuning:
         tuned, losses = self._tune(model, images, triggers, masks, clean, generator)
         neurons = {name: [int(mask.sum()), mask.numel()] for name, mask in masks.items()}
         return Tuned(tuned, divergence, layers, neurons, losses)
+
+    def _choose(self, divergence: Mapping[str, float]) -> list[str]:
+        if isinstance(self.layers, int):
+            return sorted(divergence, key=lambda name: -divergence[name])[: self.layers]
+        names = list(divergence)
+        chosen = []
+        for layer in self.layers:
+            if layer in names:
+                chosen.append(str(layer))
+            elif isinstance(layer, int) and -len(names) <= layer < len(names):
+                chosen.append(names[layer])
+            else:
+                raise ValueError(
+                    f"layers has {layer!r}; choices: {', '.join(names)}, or places from "
+                    f"{-len(names)} to {len(names) - 1}"
+                )
+        return list(dict.fromkeys(chosen))
 
     def _tune(
         self,

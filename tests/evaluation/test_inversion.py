@@ -75,12 +75,12 @@ def test_nothing_to_measure_is_an_error(color_clip: Any, bundle: DataBundle) -> 
 
 
 def test_evaluate_measures_both_parts(color_clip: Any, bundle: DataBundle) -> None:
-    scores = evaluate(color_clip(WORDS), bundle, all_blue, 2)
+    scores = evaluate(color_clip(WORDS), bundle, all_blue, 2).scores
     assert scores["zero_shot"]["ca"] == rate(5, 5)
     assert scores["zero_shot"]["asr"] == rate(4, 4)
     assert scores["retrieval"]["asr"] is not None
     assert scores["retrieval"]["asr"]["r@1"] == rate(4, 4)
     assert scores["retrieval"]["image_to_text"]["r@1"] == rate(3, 5)
-    clean = evaluate(color_clip(WORDS), bundle, None, None)
+    clean = evaluate(color_clip(WORDS), bundle, None, None).scores
     assert clean["zero_shot"]["asr"] is None
     assert clean["retrieval"]["asr"] is None

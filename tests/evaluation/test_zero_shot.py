@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from evaluation.intervals import rate
-from evaluation.zero_shot import evaluate_zero_shot, predictions
+from evaluation.zero_shot import NO_PREDICTION, evaluate_zero_shot, predictions
 from invertune.data.bundle import LabeledImages
 
 RED, GREEN, BLUE = [255, 0, 0], [0, 255, 0], [0, 0, 255]
@@ -27,7 +27,7 @@ def labeled(pixels: Any) -> LabeledImages:
 def test_all_rates_by_hand(color_clip: Any, labeled: LabeledImages) -> None:
     scores = evaluate_zero_shot(
         color_clip(WORDS), labeled, list(WORDS), ["a {}", "{}"], red_to_blue, 2, batch_size=4
-    )
+    ).rates(2)
     assert scores == {
         "ca": rate(4, 6),  # of all: the blue image of class 1 and the red one of class 2 are wrong
         "asr": rate(3, 4),  # of the first four: two red ones turn blue, one is blue anyway
@@ -37,13 +37,23 @@ def test_all_rates_by_hand(color_clip: Any, labeled: LabeledImages) -> None:
 
 
 def test_without_a_trigger_there_is_only_accuracy(color_clip: Any, labeled: LabeledImages) -> None:
-    scores = evaluate_zero_shot(color_clip(WORDS), labeled, list(WORDS), ["{}"], None, None)
+    found = evaluate_zero_shot(color_clip(WORDS), labeled, list(WORDS), ["{}"], None, None)
+    assert found.triggered.tolist() == [NO_PREDICTION] * 6
+    scores = found.rates(None)
     assert scores == {"ca": rate(4, 6), "asr": None, "target_rate": None, "own_class": None}
+
+
+def test_predictions_stand_beside_the_labels(color_clip: Any, labeled: LabeledImages) -> None:
+    found = evaluate_zero_shot(color_clip(WORDS), labeled, list(WORDS), ["{}"], red_to_blue, 2)
+    assert found.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert found.clean.tolist() == [0, 0, 1, 2, 2, 0]
+    assert found.triggered.tolist() == [2, 2, 1, 2, NO_PREDICTION, NO_PREDICTION]
 
 
 def test_images_of_the_target_alone_give_no_asr(color_clip: Any, pixels: Any) -> None:
     only = LabeledImages(pixels([BLUE]), torch.tensor([2]), ["a"])
-    scores = evaluate_zero_shot(color_clip(WORDS), only, list(WORDS), ["{}"], red_to_blue, 2)
+    found = evaluate_zero_shot(color_clip(WORDS), only, list(WORDS), ["{}"], red_to_blue, 2)
+    scores = found.rates(2)
     assert scores["asr"] == rate(0, 0)
     assert scores["ca"] == rate(1, 1)
 

@@ -82,3 +82,17 @@ def test_too_few_clean_images(tiny: Callable[[str], CLIP], data: DataBundle) -> 
     few = CleanData(clean.images[:9], clean.prompts, clean.class_names, clean.templates)
     with pytest.raises(ValueError, match="invertune needs 10 clean images, got 9"):
         _few_steps("invertune").purify(tiny("vit"), few, seed=0)
+
+
+def test_what_was_found_can_wait_on_disk(
+    tiny: Callable[[str], CLIP], data: DataBundle, tmp_path: Path
+) -> None:
+    defense, model = _few_steps("invertune"), tiny("resnet")
+    at_once = defense.purify(model, data.clean, seed=0)
+    defense.search(model, data.clean, seed=0).save(tmp_path)
+    torch.rand(10)
+    later = defense.repair(model, data.clean, Evidence.load(tmp_path), seed=0)
+    one, other = at_once.model.state_dict(), later.model.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert at_once.evidence.curves == later.evidence.curves
+    assert at_once.evidence.divergence == later.evidence.divergence

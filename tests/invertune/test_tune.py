@@ -190,6 +190,26 @@ def test_what_the_tuning_reports(
 
 
 @both
+def test_layers_can_be_chosen_by_hand(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, kind: str
+) -> None:
+    names = list(tiny(kind).visual_layers())
+
+    def tuned(layers: int | list[int | str]) -> Any:
+        return replace(TUNE, layers=layers, steps=2)(tiny(kind), data.clean, [trigger], seed=0)
+
+    most = tuned(1)
+    assert tuned([0]).layers == [names[0]]
+    assert tuned([-1, names[-1], names[0]]).layers == [names[-1], names[0]]
+    same = tuned(most.layers)  # named, the most divergent one is tuned as before
+    assert same.curves == most.curves
+    assert not _changed(_state(same.model), _state(most.model))
+    for unknown in ("layer9", len(names)):
+        with pytest.raises(ValueError, match=rf"layers has {unknown!r}; choices: {names[0]}, "):
+            tuned([unknown])
+
+
+@both
 def test_the_trigger_fires_less(
     tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, kind: str
 ) -> None:
@@ -255,6 +275,10 @@ def test_the_best_weights_are_those_of_the_least_loss(
         ({"batch_norm": "x"}, "batch_norm is one of frozen, batch, got 'x'"),
         ({"weights": {"activation": 1.0}}, "weights are of activation, .* got activation"),
         ({"clusters": 1}, "clusters is at least 2"),
+        ({"layers": 0}, "layers, samples and steps at least 1"),
+        ({"layers": []}, "layers, samples and steps at least 1"),
+        ({"layers": "layer4"}, "layers is a number or a list, got 'layer4'"),
+        ({"layers": None}, "layers is a number or a list, got None"),
     ],
 )
 def test_a_wrong_option_lists_the_choices(change: dict[str, Any], said: str) -> None:
