@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import sys
@@ -21,15 +22,21 @@ commands:
   run        one attack and one defense on one model, or a sweep:
              invertune run attack=badnet defense=invertune seed=0
              invertune run -m attack=badnet,blended seed=0,1,2
-  table      a table of all runs below a folder
+             invertune run experiment=t1_classification
+  status     what is done, running, failed and left below a folder
+  table      a table of all runs, or of one experiment, below a folder
+  figure     sensitivity figures of an experiment, as PNG
   report     one HTML page of all runs below a folder
+  sync       push finished offline runs to Weights & Biases
   benchmark  time the parts of a run on this machine
   sheets     contact sheets of the data set's parts
   hubness    what universal perturbations do to clean models
 
 invertune COMMAND --help says more. Results go to runs/ unless runs_dir=PATH is given."""
 
-COMMANDS = ("run", "table", "report", "benchmark", "sheets", "hubness")
+COMMANDS = (
+    "run", "status", "table", "figure", "report", "sync", "benchmark", "sheets", "hubness",
+)  # fmt: skip
 
 # glibc returns large blocks to the system at once, and training asks for them again at each step:
 # keeping them, in huge pages, makes it 1.4 times as fast.
@@ -62,19 +69,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run one sub-command and return the exit code: 0, 1 for a failure, 2 for wrong usage."""
     from_shell = argv is None
     argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help"):
-        print(HELP)
-        return 0 if argv else USAGE
+    if not argv or argv[0] not in COMMANDS:
+        return _without_command(argv)
     command, rest = argv[0], argv[1:]
-    if command == "--version":
-        from importlib.metadata import version
-
-        print(f"invertune {version('invertune')}")
-        return 0
-    if command not in COMMANDS:
-        choices = ", ".join(COMMANDS)
-        print(f"error: unknown command {command!r}; choices: {choices}", file=sys.stderr)
-        return USAGE
     if from_shell and command in ("run", "benchmark"):
         tune_allocator()
     if command == "run":
@@ -91,32 +88,51 @@ def main(argv: list[str] | None = None) -> int:
         return FAILURE
 
 
+def _without_command(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(HELP)
+        return 0 if argv else USAGE
+    if argv[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"invertune {version('invertune')}")
+        return 0
+    if argv[0] in ("-sc", "--shell-completion"):
+        return _completion(argv)
+    choices = ", ".join(COMMANDS)
+    print(f"error: unknown command {argv[0]!r}; choices: {choices}", file=sys.stderr)
+    return USAGE
+
+
+# Commands whose modules have a ``main`` of their own.
+_MODULES = {
+    "figure": "experiments.sensitivity",
+    "report": "experiments.report",
+    "sync": "experiments.sync",
+    "benchmark": "experiments.benchmark",
+    "sheets": "experiments.sheets",
+    "hubness": "experiments.hubness",
+}
+
+
 def _dispatch(command: str, argv: list[str]) -> int:
-    if command == "table":
-        return _table(argv)
-    if command == "report":
-        return _report(argv)
-    if command == "benchmark":
-        from experiments.benchmark import main as benchmark
-
-        return benchmark(argv) or 0
-    if command == "hubness":
-        from experiments.hubness import main as hubness
-
-        return hubness(argv)
-    from experiments.sheets import main as sheets
-
-    return sheets(argv) or 0
+    if command in _MODULES:
+        return int(importlib.import_module(_MODULES[command]).main(argv) or 0)
+    return _table(argv) if command == "table" else _status(argv)
 
 
 def _table(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         "invertune table",
-        description="One row per run, in percent, and a mean over seeds where there are several; "
-        "csv has shares in [0, 1].",
+        description="One row per run and a mean over seeds where there are several, or the table "
+        "of one experiment; in percent, csv in shares. parquet writes everything that every "
+        "result holds to RUNS/results.parquet.",
     )
     parser.add_argument("runs", type=Path, help="folder of runs")
-    parser.add_argument("--format", choices=("md", "csv", "latex"), default="md")
+    parser.add_argument(
+        "--experiment", metavar="ID", help="such as T1: means over seeds, paired tests, the paper's"
+    )
+    parser.add_argument("--format", choices=("md", "csv", "latex", "parquet"), default="md")
     parser.add_argument(
         "--only",
         action="append",
@@ -127,22 +143,39 @@ def _table(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     from experiments.table import table
 
-    print(table(arguments.runs, arguments.format, arguments.only))
+    print(table(arguments.runs, arguments.format, arguments.only, arguments.experiment))
     return 0
 
 
-def _report(argv: list[str]) -> int:
+def _status(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        "invertune report", description="Write one HTML page with tables, triggers and curves."
+        "invertune status",
+        description="Say of every sweep what is done, running, failed (with the error) and left, "
+        "which stages it needs, and how long it took and will take.",
     )
     parser.add_argument("runs", type=Path, help="folder of runs")
-    parser.add_argument("--output", type=Path, help="the page; RUNS/report.html if not given")
-    arguments = parser.parse_args(argv)
-    from experiments.report import write_report
+    from experiments.status import status
 
-    output = arguments.output or arguments.runs / "report.html"
-    print(write_report(arguments.runs, output))
+    print(status(parser.parse_args(argv).runs))
     return 0
+
+
+def _completion(argv: list[str]) -> int:
+    """Let Hydra complete the overrides of ``invertune run``; complete the commands ourselves."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split()
+    if any(word.startswith("query") for word in argv) and words[1:2] != ["run"]:
+        start = words[1] if len(words) > 1 else ""
+        if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
+            print("\n".join(name for name in COMMANDS if name.startswith(start)))
+        return 0
+    if words[1:2] == ["run"]:  # Hydra knows a program without sub-commands
+        shorter = line.replace(" run", "", 1)
+        os.environ["COMP_LINE"] = shorter
+        os.environ["COMP_POINT"] = str(len(shorter))
+    from experiments.run import main as run
+
+    return run(argv, program="invertune")
 
 
 if __name__ == "__main__":

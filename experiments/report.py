@@ -1,67 +1,38 @@
-"""`invertune report`: one self-contained HTML page of all runs."""
+"""`invertune report`: one self-contained HTML page of all runs and experiments."""
 
 from __future__ import annotations
 
 import argparse
-import base64
-import json
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import yaml
-from hydra.errors import HydraException
-from hydra.utils import instantiate
-from PIL import Image
-from torch import Tensor
 
-from attacks.triggers import Trigger, load_trigger
-from evaluation import figures
+from experiments import diagrams
+from experiments.artifacts import (
+    class_names,
+    describe_trigger,
+    read_evidence,
+    read_losses,
+    stage_folder,
+    votes,
+)
+from experiments.gallery import Picture, best_trigger, trigger_rows
 from experiments.result import load_results
+from experiments.sections import experiment_sections
 from experiments.summary import MEASURES, MODELS, lookup, percent, target_line
-from invertune.defense import Evidence
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from experiments.sweep import Sweep
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
-_BARS = ("CA", "ASR", "own class", "R@1 image to text", "retrieval ASR@1")
-# Pictures are most of the page: with many runs each one shows fewer samples.
-_SAMPLES, _FEW_SAMPLES, _MANY_RUNS = 6, 3, 20
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture in the page.
-
-    Attributes:
-        source: Data URI of a PNG.
-        width, height: In pixels.
-        text: What it shows, for those who cannot see it.
-    """
-
-    source: str
-    width: int
-    height: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What a run's data set gives to the page.
-
-    Attributes:
-        images: (N, 3, H, W) uint8, of N different classes where possible.
-        labels: Their class indices.
-        class_names: All class names.
-    """
-
-    images: Tensor
-    labels: list[int]
-    class_names: tuple[str, ...]
+_DETAILS = 100  # runs with pictures and curves; the table has all
+# Pictures are most of the page: with many runs each one shows fewer samples, and past this many
+# characters none at all.
+_SAMPLES, _FEW_SAMPLES, _MANY_RUNS, _PICTURES = 4, 2, 20, 5_000_000
 
 
 def write_report(runs_dir: Path, output: Path | None = None) -> Path:
@@ -74,26 +45,32 @@ def write_report(runs_dir: Path, output: Path | None = None) -> Path:
     Raises:
         ValueError: If there is no such folder, or no run in it.
     """
+    from experiments.sweep import load_sweeps
+
     results = load_results(runs_dir)
     if not results:
         raise ValueError(f"{runs_dir} has no runs: no */result.json that can be read")
+    sweeps = load_sweeps(runs_dir)
     count = _SAMPLES if len(results) <= _MANY_RUNS else _FEW_SAMPLES
-    samples: dict[str, Samples | None] = {}
+    room = _PICTURES
     sections = []
-    for result in results:
-        config = result["config"].get("data")
-        key = json.dumps(config)
-        if key not in samples:
-            samples[key] = _load_samples(config, count)
-        sections.append(_section(result, runs_dir, samples[key]))
+    for result in results[:_DETAILS]:
+        section = _section(result, runs_dir, count if room > 0 else 0, sweeps)
+        room -= sum(len(picture.source) for picture in section["pictures"])
+        sections.append(section)
     # Not chosen by the file's name, which would leave .html.j2 without escaping.
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["percent"] = percent
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    page = template.render(
-        runs=sections, models=MODELS, measures=MEASURES, today=date.today().isoformat()
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        rows=[_row(result) for result in results],
+        runs=sections,
+        gallery=_gallery(results, runs_dir),
+        experiments=experiment_sections(results, sweeps, runs_dir),
+        models=MODELS,
+        measures=MEASURES,
+        today=date.today().isoformat(),
     )
     output = output or runs_dir / "report.html"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -102,161 +79,82 @@ def write_report(runs_dir: Path, output: Path | None = None) -> Path:
     return partial.replace(output)
 
 
-def _load_samples(config: Any, count: int) -> Samples | None:
-    """Return a few test images, or None where the data set is not on this machine."""
-    try:
-        foreign = [target for target in _targets(config) if not target.startswith("invertune.")]
-        if foreign or not config:  # a result can come from anywhere, and a target is code
-            raise ValueError(f"config.data may only build classes of invertune, got {foreign}")
-        data = instantiate(config, _convert_="all").load()
-        labels = data.zero_shot.labels.tolist()
-        first = list({label: i for i, label in reversed(list(enumerate(labels)))}.values())
-        chosen = sorted(first)[: count + 1]  # one more than shown: the target is left out
-        images = data.zero_shot.images[chosen].clone()
-        return Samples(images, [labels[i] for i in chosen], data.class_names)
-    except (HydraException, ImportError, OSError, ValueError) as error:
-        log.warning("the report has no sample images: %s", error)
-        return None
-
-
-def _targets(config: Any) -> list[str]:
-    if isinstance(config, Mapping):
-        own = [str(config["_target_"])] if "_target_" in config else []
-        return own + [target for value in config.values() for target in _targets(value)]
-    if isinstance(config, list):
-        return [target for value in config for target in _targets(value)]
-    return []
-
-
-def _section(result: Mapping[str, Any], runs_dir: Path, samples: Samples | None) -> dict[str, Any]:
-    """Return what the template shows of one run."""
-    evidence = _evidence(runs_dir, result)
-    trigger = _trigger(runs_dir, result)
-    rates = {
-        title: {model: lookup(result["scores"][model], path) for model in MODELS}
-        for title, path in MEASURES.items()
+def _row(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the table of all runs shows of one."""
+    return {
+        "result": result,
+        "rates": {
+            title: {model: lookup(result["scores"][model], path) for model in MODELS}
+            for title, path in MEASURES.items()
+        },
+        "seconds": sum(value for name, value in result["seconds"].items() if "/" not in name),
     }
+
+
+def _section(
+    result: Mapping[str, Any], runs_dir: Path, samples: int, sweeps: Sequence[Sweep]
+) -> dict[str, Any]:
+    """Return what the template shows of one run."""
+    evidence = read_evidence(runs_dir, result)
+    rates = _row(result)["rates"]
+    drawn = {"Before and after": diagrams.before_after(rates)}
+    if votes(evidence):
+        title = "Step 1: predicted classes under universal perturbations"
+        drawn[title] = diagrams.frequencies(title, evidence, class_names(result))
+    if evidence.get("divergence"):
+        title = "Step 3: activation divergence per layer"
+        drawn[title] = diagrams.divergence(title, evidence)
+    curves = {**read_losses(runs_dir, result), **evidence.get("curves", {})}
+    if any(curves.values()):
+        drawn["Losses"] = diagrams.losses(curves)
     return {
         "result": result,
         "rates": rates,
         "target": target_line(result),
-        "seconds": sum(value for name, value in result["seconds"].items() if "/" not in name),
-        "trigger": repr(trigger) if trigger is not None else None,
-        "gallery": _gallery(result, samples, trigger, evidence),
-        "charts": _charts(result, rates, evidence, _losses(runs_dir, result), samples),
-        "neurons": evidence.neurons,
-        "config": yaml.safe_dump(dict(result["config"]), sort_keys=False, allow_unicode=True),
+        "trigger": describe_trigger(runs_dir, result),
+        "pictures": _pictures(result, runs_dir, samples) if samples else [],
+        "charts": drawn,
+        "neurons": evidence.get("neurons", {}),
+        "config": _as_yaml(result["config"]),
+        "stages": {
+            role: (folder, (runs_dir / str(folder)).is_dir())
+            for role, folder in result.get("stages", {}).items()
+        },
+        "sweeps": [
+            sweep.name for sweep in sweeps if any(job.id == result["id"] for job in sweep.jobs)
+        ],
     }
 
 
-def _stage(runs_dir: Path, result: Mapping[str, Any], role: str) -> Path:
-    return runs_dir / str(result.get("stages", {}).get(role, f"no-{role}"))
+def _as_yaml(config: Mapping[str, Any]) -> str:
+    dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # ten times as fast
+    text: str = yaml.dump(
+        dict(config), Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=None
+    )
+    return text
 
 
-def _evidence(runs_dir: Path, result: Mapping[str, Any]) -> Evidence:
-    folder = _stage(runs_dir, result, "purify")
-    if not (folder / "evidence.json").is_file():
-        return Evidence()
-    try:
-        return Evidence.load(folder)
-    except Exception as error:  # safetensors raises a type of its own
-        log.warning("%s: the evidence cannot be read: %s", folder, error)
-        return Evidence()
+def _pictures(result: Mapping[str, Any], runs_dir: Path, count: int) -> list[Picture]:
+    folder = stage_folder(runs_dir, result, "inspect") / "pictures"
+    return trigger_rows(folder, best_trigger(result), count)
 
 
-def _trigger(runs_dir: Path, result: Mapping[str, Any]) -> Trigger | None:
-    path = _stage(runs_dir, result, "implant") / "trigger.json"
-    try:
-        return load_trigger(path) if path.is_file() else None
-    except (AttributeError, ImportError, OSError, TypeError, ValueError) as error:
-        log.warning("%s cannot be read: %s", path, error)
-        return None
-
-
-def _losses(runs_dir: Path, result: Mapping[str, Any]) -> dict[str, list[float]]:
-    curves = {}
-    for role in ("pretrain", "implant"):
-        path = _stage(runs_dir, result, role) / "losses.json"
-        if not path.is_file():
+def _gallery(results: Sequence[Mapping[str, Any]], runs_dir: Path) -> list[dict[str, Any]]:
+    """Return one row of pictures per attack: of its first run with the most to show."""
+    best: dict[str, tuple[int, int]] = {}
+    for i, result in enumerate(results):
+        if not (stage_folder(runs_dir, result, "inspect") / "pictures" / "clean-0.png").is_file():
             continue
-        try:
-            losses = json.loads(path.read_text(encoding="utf-8"))
-            values = losses["losses"] if isinstance(losses, dict) else losses
-            curves[role] = [float(value) for value in values]
-        except (KeyError, OSError, TypeError, ValueError) as error:
-            log.warning("%s cannot be read: %s", path, error)
-    return curves
-
-
-def _gallery(
-    result: Mapping[str, Any],
-    samples: Samples | None,
-    trigger: Trigger | None,
-    evidence: Evidence,
-) -> dict[str, Picture]:
-    """Return rows of sample images by their titles; none where there is nothing to compare."""
-    triggers: dict[str, Trigger] = {}
-    if trigger is not None:
-        triggers["True trigger"] = trigger
-    if evidence.triggers:
-        shown = _best(result, len(evidence.triggers))
-        triggers["Inverted trigger"] = evidence.triggers[shown]
-    if samples is None or not triggers:
-        return {}
-    target = result["attack"]["target_label"]
-    others = [i for i, label in enumerate(samples.labels) if samples.class_names[label] != target][
-        : max(1, len(samples.labels) - 1)
-    ]
-    names = ", ".join(samples.class_names[samples.labels[i]] for i in others)
-    try:
-        rows = figures.trigger_gallery(samples.images[others], triggers)
-    except (RuntimeError, ValueError) as error:  # a trigger of another image size
-        log.warning("run %s: the triggers cannot be drawn: %s", result["id"], error)
-        return {}
-    return {title: _picture(row, f"{title} on {names}", 64) for title, row in rows.items()}
-
-
-def _best(result: Mapping[str, Any], count: int) -> int:
-    """Return the index of the inverted trigger with the highest ASR, or 0 if not measured."""
-    measured = (result["inversion"] or {}).get("per_trigger", [])
-    if len(measured) != count:
-        return 0
-    return max(range(count), key=lambda i: (measured[i]["asr"], -measured[i]["mask_share"]))
-
-
-def _charts(
-    result: Mapping[str, Any],
-    rates: Mapping[str, Mapping[str, Any]],
-    evidence: Evidence,
-    losses: Mapping[str, Sequence[float]],
-    samples: Samples | None,
-) -> dict[str, Picture]:
-    """Return the diagrams by their titles."""
-    drawn = {"Before and after": figures.before_after_bars({name: rates[name] for name in _BARS})}
-    found = evidence.identification
-    if found is not None and found.votes:
-        names = _class_names(result, len(found.votes[0].clean_frequency), samples)
-        drawn["Step 1: predicted classes under universal perturbations"] = (
-            figures.class_frequency_bars(found.votes, names, found.target_label)
-        )
-    if evidence.divergence:
-        drawn["Step 3: activation divergence per layer"] = figures.divergence_bars(
-            evidence.divergence, evidence.tuned_layers
-        )
-    curves = {**losses, **evidence.curves}
-    if any(curves.values()):
-        drawn["Losses"] = figures.loss_curves(curves)
-    return {title: _picture(chart, title, 24) for title, chart in drawn.items()}
-
-
-def _class_names(result: Mapping[str, Any], count: int, samples: Samples | None) -> Sequence[str]:
-    names = samples.class_names if samples else result["config"].get("data", {}).get("classes", [])
-    return list(names) if len(names) == count else [f"class {i}" for i in range(count)]
-
-
-def _picture(picture: Image.Image, text: str, colors: int) -> Picture:
-    data = base64.b64encode(figures.png(picture, colors)).decode()
-    return Picture(f"data:image/png;base64,{data}", picture.width, picture.height, text)
+        name, rank = result["attack"]["name"], (result["inversion"] is not None)
+        if rank > best.get(name, (-1, 0))[0]:
+            best[name] = (rank, i)
+    chosen = [(name, i, _pictures(results[i], runs_dir, 2)) for name, (_, i) in best.items()]
+    return [
+        {"attack": name, "result": results[i], "pictures": pictures,
+         "run": i + 1 if i < _DETAILS else None}
+        for name, i, pictures in sorted(chosen)
+        if pictures
+    ]  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

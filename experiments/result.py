@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 SCHEMA = Path(__file__).with_name("result.schema.json")
 FILE = "result.json"
 # What a machine or a user decides, and numbers do not depend on.
-_OUTSIDE = ("device", "threads", "runs_dir", "tracking")
+_OUTSIDE = ("device", "threads", "runs_dir", "tracking", "experiment")
+VERSION = 1
+HASH = "sha256"
 _MODELS = ("clean", "backdoored", "purified")
 
 
@@ -65,7 +67,7 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
         found["correct"] = None if target is None else found["target_label"] == target
     manifests = [stage.manifest for stage in stages.values() if stage.manifest]
     return {
-        "schema": 1,
+        "schema": VERSION,
         "id": result_id(config),
         "seed": config["seed"],
         "config": dict(config),
@@ -129,6 +131,7 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> Path:
         ValueError: If ``result`` differs from the schema.
     """
     validate(result)
+    result = {**result, HASH: digest({k: v for k, v in result.items() if k != HASH})}
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     path = folder / FILE
     if path.exists() and path.read_bytes() == text.encode():
@@ -147,20 +150,27 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> Path:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Return one result.
+    """Return one result; its hash proves that it is as it was when it was validated and written.
 
     Raises:
-        ValueError: If the file is not JSON, or differs from the schema.
+        ValueError: If the file is truncated, of another version, or was edited.
     """
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    validate(result)
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"it is no JSON, or truncated ({error})") from error
+    if not isinstance(result, dict) or result.get("schema") != VERSION:
+        found = result.get("schema") if isinstance(result, dict) else None
+        raise ValueError(f"its schema version is {found}, this program reads {VERSION}")
+    if result.get(HASH) != digest({k: v for k, v in result.items() if k != HASH}):
+        raise ValueError("it was edited: its hash differs from its content")
     return result
 
 
 def load_results(runs_dir: Path) -> list[dict[str, Any]]:
     """Return the results of all runs below a folder, by name of the run.
 
-    A file that is truncated or differs from the schema is named in a warning and left out.
+    A file that is truncated, of another version or edited is named in a warning and left out.
 
     Raises:
         ValueError: If there is no such folder.

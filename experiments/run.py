@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,16 +14,21 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.errors import FAILURE, is_user_error, report
+from experiments.failures import forget_failure, record_failure
+from experiments.locks import held
 from experiments.result import build_result, part_names, result_id, run_name, write_result
 from experiments.stages import Stages
 from experiments.store import StageFolder
 from experiments.summary import describe
+from experiments.sweeper import GROUP, RETRY, SweepFailedError, plain_config, register
+from experiments.tracking import run_title
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 _FULL_ERROR = "HYDRA_FULL_ERROR"
+RETRY_FLAG = "--retry-failed"
 
 
 class ReportedError(RuntimeError):
@@ -30,30 +37,31 @@ class ReportedError(RuntimeError):
 
 def run(cfg: DictConfig) -> Path:
     """Run what the config asks for and return the path of its ``result.json``."""
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    tracking, stages = instantiate(cfg.tracking), Stages(config)
-    tracking.check()
-    stages.check()
+    config = plain_config(cfg)
+    tracking = instantiate(cfg.tracking)
     parts = part_names(config, HydraConfig.get().runtime.choices)
-    folder = Path(config["runs_dir"]).expanduser() / run_name(config, parts)
-    with tracking.start(folder, result_id(config), config, tags=parts, sweep=_sweep()) as tracked:
-        clean = stages.pretrain()
-        backdoored = stages.implant(clean)
-        found = stages.search(backdoored)
-        purified = stages.purify(backdoored, found)
-        made = {
-            "pretrain": clean,
-            "implant": backdoored,
-            **({} if found is None else {"purify/search": found}),
-            "purify": purified,
-            "evaluate/clean": stages.evaluate(clean, backdoored),
-            "evaluate/backdoored": stages.evaluate(backdoored, backdoored),
-            "evaluate/purified": stages.evaluate(purified, backdoored),
-            "inspect": stages.inspect(purified, backdoored),
-        }
-        result = build_result(config, made)
-        path = write_result(folder, result)
-        tracked.result(result, _curves(made), _pictures(made["inspect"]))
+    runs_dir = Path(config["runs_dir"]).expanduser()
+    folder = runs_dir / run_name(config, parts)
+    try:
+        with contextlib.closing(Stages(config)) as stages:
+            tracking.check()
+            stages.check()
+            with (
+                held(runs_dir, folder.name),
+                tracking.start(
+                    folder, result_id(config), config, tags=parts, sweep=_sweep(),
+                    name=run_title(parts, config["seed"], HydraConfig.get().overrides.task),
+                ) as tracked,
+            ):  # fmt: skip
+                made = stages.make()
+                result = build_result(config, made)
+                path = write_result(folder, result)
+                forget_failure(folder)
+                tracked.result(result, _curves(made), _pictures(made["inspect"]))
+    except Exception as error:
+        if _sweep() is not None or not is_user_error(error):
+            record_failure(folder, error)
+        raise
     print(describe(result), path, sep="\n", flush=True)
     return path
 
@@ -78,9 +86,8 @@ def _pictures(inspected: StageFolder) -> dict[str, list[Any]]:
 
 
 def _sweep() -> str | None:
-    """Return the name of the sweep's folder, None for a single run."""
-    settings = HydraConfig.get()
-    return Path(settings.sweep.dir).name if settings.mode == RunMode.MULTIRUN else None
+    """Return the name of the sweep, None for a single run."""
+    return os.environ.get(GROUP) if HydraConfig.get().mode == RunMode.MULTIRUN else None
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -88,10 +95,13 @@ def _job(cfg: DictConfig) -> None:
     try:
         run(cfg)
     except Exception as error:
-        if not is_user_error(error) or _wants_traceback():
+        swept = _sweep() is not None
+        if not swept and (not is_user_error(error) or _wants_traceback()):
             raise
+        if _wants_traceback():
+            traceback.print_exception(error)
         report(error)
-        if _sweep() is None:
+        if not swept:
             sys.exit(FAILURE)
         raise ReportedError from error  # which lets the other jobs of the sweep go on
 
@@ -100,11 +110,15 @@ def _wants_traceback() -> bool:
     return os.environ.get("INVERTUNE_TRACEBACK") == "1"
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], program: str = "invertune run") -> int:
     """Run Hydra on the given overrides and return the exit code."""
     # argparse takes the overrides as one block, so a -m among them goes first.
     ordered = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))
-    arguments, sys.argv = sys.argv, ["invertune run", *ordered]
+    if RETRY_FLAG in ordered:
+        ordered.remove(RETRY_FLAG)
+        os.environ[RETRY] = "1"
+    register()
+    arguments, sys.argv = sys.argv, [program, *ordered]
     # Hydra lets exceptions through only where this is set; the user's own wish is kept beside it.
     wish = os.environ.get(_FULL_ERROR)
     os.environ["INVERTUNE_TRACEBACK"] = wish or "0"
@@ -112,6 +126,9 @@ def main(argv: list[str]) -> int:
     try:
         _job()
     except ReportedError:
+        return FAILURE
+    except SweepFailedError as error:
+        print(f"error: {error}", file=sys.stderr)
         return FAILURE
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else FAILURE
@@ -126,6 +143,7 @@ def main(argv: list[str]) -> int:
     finally:
         sys.argv = arguments
         del os.environ["INVERTUNE_TRACEBACK"], os.environ[_FULL_ERROR]
+        os.environ.pop(RETRY, None)
         if wish is not None:
             os.environ[_FULL_ERROR] = wish
     return 0

@@ -7,6 +7,7 @@ stage through files only, so that an interrupted run continues with exactly what
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import random
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.gpus import gpu_names, leased
 from experiments.store import CHECKPOINT, StageFolder, StageKey, StageStore
 
 if TYPE_CHECKING:
@@ -63,6 +65,11 @@ class Stages:
                 f"evaluation.batch_size is an integer of at least 1, got {self.batch_size!r}"
             )
         self.store = StageStore(Path(config["runs_dir"]).expanduser())
+        self._held = contextlib.ExitStack()
+
+    def close(self) -> None:
+        """Give back the GPU, if one was leased."""
+        self._held.close()
 
     # Keys: all that decides what a stage makes.
 
@@ -116,14 +123,37 @@ class Stages:
         inputs = {"evidence": self.purify_key(), "backdoor": self.implant_key()}
         return self._key("inspect", own, inputs, self.seed)
 
-    def keys(self) -> list[StageKey]:
-        """Return the keys of all stages that leave a folder."""
-        models = [self.pretrain_key(), self.implant_key(), self.purify_key()]
-        scores = [self.evaluate_key(key) for key in models]
-        pretrained = [models[0]] if self._pretrains(self.config["model"]) else []
+    def roles(self) -> dict[str, StageKey]:
+        """Return the keys of all stages that leave a folder, by their roles in the run."""
+        clean, backdoored, purified = self.pretrain_key(), self.implant_key(), self.purify_key()
         search = self.search_key()
-        searched = [] if search is None else [search]
-        return [*pretrained, models[1], *searched, models[2], *scores, self.inspect_key()]
+        return {
+            **({"pretrain": clean} if self._pretrains(self.config["model"]) else {}),
+            "implant": backdoored,
+            **({} if search is None else {"purify/search": search}),
+            "purify": purified,
+            "evaluate/clean": self.evaluate_key(clean),
+            "evaluate/backdoored": self.evaluate_key(backdoored),
+            "evaluate/purified": self.evaluate_key(purified),
+            "inspect": self.inspect_key(),
+        }
+
+    def make(self) -> dict[str, StageFolder]:
+        """Make what is missing, and return all stages by their roles."""
+        clean = self.pretrain()
+        backdoored = self.implant(clean)
+        found = self.search(backdoored)
+        purified = self.purify(backdoored, found)
+        return {
+            "pretrain": clean,
+            "implant": backdoored,
+            **({} if found is None else {"purify/search": found}),
+            "purify": purified,
+            "evaluate/clean": self.evaluate(clean, backdoored),
+            "evaluate/backdoored": self.evaluate(backdoored, backdoored),
+            "evaluate/purified": self.evaluate(purified, backdoored),
+            "inspect": self.inspect(purified, backdoored),
+        }
 
     # Parts of the experiment, built when first used.
 
@@ -157,9 +187,9 @@ class Stages:
         name = self.config["device"]
         if name == "cuda" and not torch.cuda.is_available():
             raise ValueError("device=cuda, but torch sees no GPU; choices: auto, cpu")
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.device(name)
+        if name == "cpu" or not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", self._held.enter_context(leased(gpu_names())))
 
     @staticmethod
     def _pretrains(model: Mapping[str, Any]) -> bool:
@@ -172,7 +202,7 @@ class Stages:
             ValueError: If a value breaks its rule.
             OSError: If the folder of runs cannot be written.
         """
-        if all(self.store.has(key) for key in self.keys()):
+        if all(self.store.has(key) for key in self.roles().values()):
             return
         _ = self.device, self.defense, _instantiate(self.config["model"])
         self._check_image_size()
@@ -228,7 +258,7 @@ class Stages:
             save_weights(student, folder / WEIGHTS)
             _write(folder / "losses.json", losses)
 
-        return self.store.make(key, produce)
+        return self.store.obtain(key, produce)
 
     def implant(self, clean: StageFolder) -> StageFolder:
         """Return the backdoored model with its trigger, target label and poisoned pairs."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.locks import held
 from experiments.system import peak_memory_mib, versions
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,7 @@ class StageStore:
     """
 
     def __init__(self, runs_dir: Path) -> None:
+        self.runs_dir = runs_dir
         self.root = runs_dir / "stages"
 
     def has(self, key: StageKey) -> bool:
@@ -138,26 +140,28 @@ class StageStore:
     def find(self, key: StageKey) -> StageFolder | None:
         """Return the stage if it is complete and every file has the hash that was noted.
 
-        A damaged stage is named in a warning and moved out of the way.
+        A damaged stage is named in a warning.
         """
+        found, damage = self._look(key)
+        if damage is not None:
+            log.warning("stage %s is damaged: %s; it is made again", key.folder_name, damage)
+        return found
+
+    def _look(self, key: StageKey) -> tuple[StageFolder | None, str | None]:
+        """Return the stage, or what is damaged; neither where there is none."""
         folder = self.root / key.folder_name
         if not folder.exists():
-            return None
+            return None, None
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             files = dict(manifest["files"])
         except (OSError, ValueError, TypeError, KeyError) as error:
-            damage: str | None = f"{MANIFEST} cannot be read ({type(error).__name__})"
-        else:
-            damage = next(
-                (f"{name} {fault}" for name, noted in files.items()
-                 if (fault := _fault(folder / name, noted)) is not None), None
-            )  # fmt: skip
-        if damage is None:
-            return StageFolder(key, folder, manifest)
-        log.warning("stage %s is damaged: %s; it is made again", key.folder_name, damage)
-        _discard(folder)
-        return None
+            return None, f"{MANIFEST} cannot be read ({type(error).__name__})"
+        for name, noted in files.items():
+            fault = _fault(folder / name, noted)
+            if fault is not None:
+                return None, f"{name} {fault}"
+        return StageFolder(key, folder, manifest), None
 
     def make(self, key: StageKey, produce: Callable[[Path], None]) -> StageFolder:
         """Let ``produce`` write the stage's files into a folder, then complete it.
@@ -169,6 +173,8 @@ class StageStore:
             OSError: If the disk is full or refuses to be written.
         """
         self.root.mkdir(parents=True, exist_ok=True)
+        if (self.root / key.folder_name).exists():
+            _discard(self.root / key.folder_name)
         partial = self.root / f".partial-{key.folder_name}"
         _clear(partial)
         partial.mkdir(exist_ok=True)
@@ -188,12 +194,15 @@ class StageStore:
             raise
 
     def obtain(self, key: StageKey, produce: Callable[[Path], None]) -> StageFolder:
-        """Return the stage, made now if it was not there."""
+        """Return the stage, made now if it was not there, or waited for if another makes it."""
         found = self.find(key)
-        if found is not None:
-            log.info("%s: kept from before (%s)", key.name, key.folder_name)
-            return found
-        return self.make(key, produce)
+        if found is None:
+            with held(self.runs_dir, key.folder_name):
+                found, _ = self._look(key)  # another process may have made it meanwhile
+                if found is None:
+                    return self.make(key, produce)
+        log.info("%s: kept from before (%s)", key.name, key.folder_name)
+        return found
 
     def _complete(self, key: StageKey, partial: Path) -> StageFolder:
         folder = self.root / key.folder_name

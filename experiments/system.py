@@ -6,7 +6,9 @@ import functools
 import importlib.metadata
 import platform
 import resource
+import subprocess
 import sys
+from pathlib import Path
 
 _PACKAGES = ("invertune", "torch", "open_clip_torch", "numpy")
 
@@ -20,7 +22,31 @@ def versions() -> dict[str, str]:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
-    return {**found, "python": platform.python_version()}
+    commit = _commit()
+    return {
+        **found,
+        "python": platform.python_version(),
+        **({} if commit is None else {"commit": commit}),
+    }
+
+
+def _commit() -> str | None:
+    """Return the commit of this program, with a + if files were changed; None if unknown."""
+    own = Path(__file__)
+    git = ["git", "-C", str(own.parent)]
+    try:
+        # An installed copy may lie below someone else's repository.
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", own.name],
+            capture_output=True, check=True, timeout=10,
+        )  # fmt: skip
+        told = subprocess.run(
+            [*git, "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],
+            capture_output=True, check=True, text=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.stdout.strip() or None
 
 
 def peak_memory_mib() -> float:

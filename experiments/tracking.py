@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MODES = ("offline", "online", "disabled")
-_RECORD = "tracking.json"
+RECORD = "tracking.json"
+# How a model stands in the summary's keys.
+_WHEN = dict(zip(MODELS, ("clean", "before", "after"), strict=True))
+_VARIED = ("attack", "data", "defense", "evaluation", "model")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Tracking:
     """Where runs are logged.
 
     Attributes:
-        mode: One of `MODES`; offline runs are sent later with ``wandb sync``.
+        mode: One of `MODES`; offline runs are sent later by ``invertune sync``.
         project: Project in W&B.
         group: Group of the runs; None takes the sweep's name.
     """
@@ -49,7 +52,7 @@ class Tracking:
         Raises:
             ValueError: If there is no key.
         """
-        if self.mode == "online" and not _has_key():
+        if self.mode == "online" and not has_key():
             raise ValueError(
                 "tracking=online needs a W&B key (WANDB_API_KEY, or wandb login); "
                 "without one choose tracking=offline or tracking=disabled"
@@ -64,22 +67,24 @@ class Tracking:
         *,
         tags: Sequence[str] = (),
         sweep: str | None = None,
+        name: str | None = None,
     ) -> Iterator[Log]:
         """Open a W&B run below ``folder``, and close it whatever happens.
 
         Nothing is opened when tracking is disabled, or this run was logged the same way before.
 
         Args:
-            folder: Folder of the run; its name is the run's.
+            folder: Folder of the run.
             run_id: Its id; a run that is repeated goes under the same one.
             config: The resolved config.
             tags: Names of model, attack and defense.
             sweep: Name of the sweep, the group unless one is given.
+            name: Shown in W&B, such as `run_title`; the folder's name if not given.
         """
         record = {"id": run_id, "mode": self.mode, "project": self.project, "group": self.group}
         run = None
         if self.mode != "disabled" and not _logged(folder, record):
-            run = self._open(folder, run_id, config, tags, sweep)
+            run = self._open(folder, run_id, config, tags, sweep, name)
         opened = Log(run)
         try:
             yield opened
@@ -88,9 +93,10 @@ class Tracking:
                 run.finish(exit_code=1)
             raise
         if run is not None:
+            local = _local_folder(run)
             run.finish(exit_code=0)
             if opened.complete:
-                (folder / _RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
+                _write(folder / RECORD, {**record, "run": local})
 
     def _open(
         self,
@@ -99,6 +105,7 @@ class Tracking:
         config: Mapping[str, Any],
         tags: Sequence[str],
         sweep: str | None,
+        name: str | None,
     ) -> Any:
         import wandb
 
@@ -107,7 +114,7 @@ class Tracking:
             return wandb.init(
                 project=self.project,
                 group=self.group or sweep,
-                name=folder.name,
+                name=name or folder.name,
                 id=run_id,
                 dir=folder,
                 mode=cast(Literal["offline", "online"], self.mode),
@@ -183,12 +190,34 @@ class Log:
             self.run.log({"curves/step": step, **row})
 
 
+def run_title(parts: Sequence[str], seed: int, overrides: Sequence[str] = ()) -> str:
+    """Return a run's name for readers: ``rn50_mini: badnet → invertune, seed 0, preserve=5``.
+
+    Args:
+        parts: Names of model, attack and defense.
+        seed: The run's.
+        overrides: As given to Hydra; those of single settings that change numbers are shown.
+    """
+    model, attack, defense = parts
+    shown = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        first, *rest = key.lstrip("+~").split(".")
+        if first in _VARIED and rest and rest[-1] != "batch_size":
+            shown.append(f"{rest[-1]}={value}")
+    return ", ".join([f"{model}: {attack} → {defense}", f"seed {seed}", *shown])
+
+
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the numbers of a run by name, such as ``purified/zero_shot/asr``."""
+    """Return the numbers of a run by name, such as ``zero_shot/asr/before``.
+
+    Of the measures, ``clean`` is the model before the attack, ``before`` the backdoored one, and
+    ``after`` the purified one.
+    """
     numbers: dict[str, Any] = {
-        f"{model}/{measure}": value
-        for model in MODELS
+        f"{measure}/{when}": value
         for measure in MEASURES.values()
+        for model, when in _WHEN.items()
         if (value := share(result, model, measure)) is not None
     }
     for section in ("identification", "inversion"):
@@ -199,14 +228,37 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     return {**numbers, "peak_memory_mib": result["peak_memory_mib"]}
 
 
-def _logged(folder: Path, record: Mapping[str, Any]) -> bool:
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return how a run's folder was logged to the end; None if it was not.
+
+    ``id``, ``mode``, ``project``, ``group``, and as ``run`` the name of W&B's folder below
+    ``wandb``, None where it is not known.
+    """
     try:
-        return bool(json.loads((folder / _RECORD).read_text(encoding="utf-8")) == record)
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
+        return None
+    return {"run": None, **record} if isinstance(record, dict) else None
 
 
-def _has_key() -> bool:
+def _logged(folder: Path, record: Mapping[str, Any]) -> bool:
+    found = read_record(folder)
+    return found is not None and {key: found.get(key) for key in record} == record
+
+
+def _local_folder(run: Any) -> str | None:
+    files = getattr(run, "dir", None)  # RUN/wandb/offline-run-.../files
+    return None if files is None else Path(files).parent.name
+
+
+def _write(path: Path, record: Mapping[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def has_key() -> bool:
+    """Return whether there is a key for W&B's server: in the environment, or in a netrc file."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""

@@ -25,6 +25,32 @@ def test_help_needs_nothing_heavy() -> None:
     assert shown.stdout.endswith("[]\n")
 
 
+def test_status_and_table_start_without_torch(
+    result: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    write_result(tmp_path / "run", result())
+    code = (
+        "import sys; from experiments.cli import main; "
+        "assert main(['status', sys.argv[1]]) == 0; assert main(['table', sys.argv[1]]) == 0; "
+        "print([m for m in ('torch', 'hydra', 'matplotlib') if m in sys.modules])"
+    )
+    words, root = [sys.executable, "-c", code, str(tmp_path)], Path(cli.__file__).parent.parent
+    shown = subprocess.run(words, capture_output=True, text=True, check=True, cwd=root)
+    assert shown.stdout.startswith("1 complete run of no sweep\n")
+    assert shown.stdout.endswith("[]\n")
+
+
+def test_the_shell_completes_commands_and_overrides(invertune: Command) -> None:
+    def completed(line: str) -> list[str]:
+        told = invertune("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
+        return told.stdout.split()
+
+    assert completed("invertune st") == ["status"]
+    assert completed("invertune ") == list(cli.COMMANDS)
+    assert completed("invertune run attack=ba") == ["attack=badnet"]
+    assert "complete " in invertune("-sc", "install=bash").stdout
+
+
 def test_every_command_is_in_the_help() -> None:
     assert all(f"\n  {command} " in cli.HELP for command in cli.COMMANDS)
 

@@ -3,52 +3,32 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from attacks.triggers import PatchTrigger, trigger_state
 from evaluation.intervals import rate
 from experiments.report import main, write_report
+from experiments.result import write_result
+from experiments.sections import sortable
 from invertune.defense import Evidence, Identification, Vote
 from invertune.triggers import InvertedTrigger
 
 CLASSES = {"apple": "apple-whole", "lemon": "lemon", "bell": "bell", "heart": "heart"}
+ROOT = Path(__file__).parent.parent.parent
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
 def data_config(classes: dict[str, str] = CLASSES, side: int = 16) -> dict[str, Any]:
-    return {
-        "_target_": "invertune.data.icons.IconWorld",
-        "name": "icons",
-        "seed": 0,
-        "image_size": side,
-        "sizes": {"pairs": 8, "clean": 8, "zero_shot": 4 * len(classes), "retrieval": 4},
-        "classes": classes,
-        "colors": {"red": [214, 40, 40], "white": [242, 242, 242], "blue": [35, 90, 200]},
-        "style": {
-            "_target_": "invertune.data.icons.SceneStyle",
-            "turn": 15,
-            "scale": [0.7, 1.0],
-            "shift": 0.15,
-            "contrast": 0.6,
-            "background_texture": 0.1,
-            "overall_texture": 0.03,
-            "color_jitter": 0.04,
-        },
-        "templates": ["a picture of {}"],
-        "captions": {
-            "_target_": "invertune.data.captions.Captioner",
-            "plain": ["a picture of {object}"],
-            "colored": ["{object}"],
-            "grounded": ["{object} on {background}"],
-            "colored_share": 0.2,
-            "grounded_share": 0.2,
-        },
-    }
+    return {"name": "icons", "image_size": side, "classes": classes}
 
 
 def score(ca: float, asr: float | None, n: int = 400) -> dict[str, Any]:
@@ -79,14 +59,15 @@ def inverted(side: int) -> InvertedTrigger:
 
 
 def write_run(runs: Path, number: int, config: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """Write what a run leaves: result.json and the two stages that the report reads."""
+    """Write what a run leaves: result.json and the three stages that the report reads."""
     names, side = list(config["classes"]), config["image_size"]
     count = len(names)
-    implant, purify = (
-        runs / "stages" / f"{stage}-{number:016x}" for stage in ("implant", "purify")
+    implant, purify, inspect = (
+        runs / "stages" / f"{stage}-{number:016x}" for stage in ("implant", "purify", "inspect")
     )
     implant.mkdir(parents=True)
     purify.mkdir()
+    write_pictures(inspect / "pictures", side, number)
     trigger = PatchTrigger(size=side // 4, seed=number)
     (implant / "trigger.json").write_text(json.dumps(trigger_state(trigger)))
     noise = torch.rand(300, generator=torch.Generator().manual_seed(number)).tolist()
@@ -135,13 +116,47 @@ def write_run(runs: Path, number: int, config: dict[str, Any], **changes: Any) -
         "seconds": {"implant": 61.2, "purify": 20.5, "purify/identify": 5.0},
         "peak_memory_mib": 900.0,
         "versions": {"invertune": "0.1.0", "torch": "2", "open_clip_torch": "3", "python": "3.11"},
-        "stages": {"implant": f"stages/{implant.name}", "purify": f"stages/{purify.name}"},
+        "stages": {
+            "implant": f"stages/{implant.name}",
+            "purify": f"stages/{purify.name}",
+            "inspect": f"stages/{inspect.name}",
+        },
         **changes,
     }
     folder = runs / f"rn50_mini-badnet-invertune-seed{number}-{number:08x}"
-    folder.mkdir()
-    (folder / "result.json").write_text(json.dumps(result))
+    write_result(folder, result)
     return result
+
+
+def write_pictures(folder: Path, side: int, seed: int) -> None:
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(seed)
+    for name in ("clean", "true", "inverted0"):
+        for i in range(4):
+            noise = torch.randint(256, (side, side, 3), generator=generator, dtype=torch.uint8)
+            Image.fromarray(noise.numpy()).save(folder / f"{name}-{i}.png")
+
+
+def write_sweep(
+    runs: Path, experiment: str, axes: dict[str, list[str]], results: list[dict[str, Any]],
+    overrides: list[list[str]],
+) -> None:  # fmt: skip
+    """Write which runs belong to a sweep."""
+    jobs = [
+        {"overrides": words, "run": run_folder(result), "id": result["id"],
+         "stages": {role: Path(folder).name for role, folder in result["stages"].items()}}
+        for result, words in zip(results, overrides, strict=True)
+    ]  # fmt: skip
+    sweep = {"name": f"{experiment.lower()}-00000000", "experiment": experiment,
+             "created": "2026-01-01T00:00:00+00:00", "arguments": [], "axes": axes,
+             "jobs": jobs}  # fmt: skip
+    (runs / "sweeps").mkdir(exist_ok=True)
+    (runs / "sweeps" / f"{sweep['name']}.json").write_text(json.dumps(sweep))
+
+
+def run_folder(result: dict[str, Any]) -> str:
+    number = int(result["id"], 16)
+    return f"rn50_mini-badnet-invertune-seed{number}-{number:08x}"
 
 
 class Page(HTMLParser):
@@ -183,21 +198,45 @@ def test_the_page_has_numbers_pictures_and_no_link_to_anything_else(tmp_path: Pa
     assert "layer4: 37 of 512" in page.text
     assert "PatchTrigger(size=4" in page.text
     images = page.all("img")
-    assert len(images) == 2 * (5 + 4)  # five rows of samples and four diagrams a run
+    assert len(images) == 5 + 2 * 5  # five rows of samples for the attack, and for each run
     assert all((image["src"] or "").startswith("data:image/png;base64,") for image in images)
     assert all(image["alt"] for image in images)
+    drawings = page.all("svg")
+    assert len(drawings) == 2 * 4
+    assert all(drawing["aria-label"] for drawing in drawings)
     links = [link["href"] or "" for link in page.all("a") + page.all("link")]
     assert all(link.startswith(("#", "data:")) for link in links)
+    assert {link[1:] for link in links if link.startswith("#")} <= {
+        tag["id"] for _, tag in page.tags if "id" in tag
+    }
     assert not re.search(r"https?://", html)
-    assert [details.get("open", "no") for details in page.all("details")][::2] == [None, "no"]
+    opened = [details for details in page.all("details") if details.get("class") == "run"]
+    assert ["open" in details for details in opened] == [True, False]
+
+
+def test_a_run_says_where_it_comes_from(tmp_path: Path) -> None:
+    versions = {"invertune": "0.1.0", "torch": "2", "open_clip_torch": "3", "python": "3.11",
+                "commit": "0123abc"}  # fmt: skip
+    first = write_run(tmp_path, 1, data_config(), versions=versions)
+    write_sweep(tmp_path, "T1", {"seed": ["1", "2"]}, [first], [["seed=1"]])
+    (tmp_path / first["stages"]["implant"]).rename(tmp_path / "elsewhere")
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    written = json.loads((tmp_path / run_folder(first) / "result.json").read_text())
+    assert written["sha256"] in page.text
+    for part in ("0123abc", "0000000000000001", "open_clip_torch 3", "t1-00000000"):
+        assert part in page.text
+    assert page.text.count("not on this machine") == 1
+    assert first["stages"]["implant"] in page.text
+    assert "image_size: 16" in page.text  # of the config
 
 
 def test_every_body_row_has_a_cell_for_every_heading_that_sorts(tmp_path: Path) -> None:
     write_run(tmp_path, 1, data_config())
     html = write_report(tmp_path).read_text(encoding="utf-8")
-    table = html.split('<table id="runs">')[1].split("</table>")[0]
+    table = html.split('<table id="runs" class="sortable">')[1].split("</table>")[0]
     head, body = table.split("<tbody>")
     assert head.count("<button") == body.count("<td") == 15
+    assert 'document.querySelectorAll("table.sortable")' in html
 
 
 def test_whatever_is_missing_is_left_out(tmp_path: Path) -> None:
@@ -208,22 +247,31 @@ def test_whatever_is_missing_is_left_out(tmp_path: Path) -> None:
         inversion=None, scores=no_score,
     )  # fmt: skip
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
-    assert len(page.all("img")) == 1  # the bars of what was measured
+    assert page.all("img") == []
+    assert len(page.all("svg")) == 1  # the bars of what was measured
     assert "90.0" in page.text
 
 
-def test_a_data_set_that_is_not_here_costs_only_its_pictures(tmp_path: Path) -> None:
-    config = data_config()
-    write_run(tmp_path, 1, {**config, "classes": {**CLASSES, "nothing": "no-such-icon"}})
-    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
-    assert len(page.all("img")) == 4
+def test_results_alone_make_a_page_without_the_packages_that_made_them(tmp_path: Path) -> None:
+    write_run(tmp_path, 1, data_config())
+    shutil.rmtree(tmp_path / "stages")
+    code = (
+        "import sys; from experiments.report import main; main(sys.argv[1:]); "
+        "sys.exit(sum(name in sys.modules for name in ('torch', 'open_clip', 'hydra')))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=ROOT)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert page.all("img") == []
+    assert page.text.count("not on this machine") == 3
 
 
 def test_a_result_cannot_make_the_report_call_what_it_names(tmp_path: Path) -> None:
     marker = tmp_path / "called"
     evil = {"_target_": "pathlib.Path.touch", "self": str(marker)}
-    write_run(tmp_path, 1, {**data_config(), "style": evil})
-    write_report(tmp_path)
+    result = write_run(tmp_path, 1, {**data_config(), "style": evil})
+    trigger = tmp_path / result["stages"]["implant"] / "trigger.json"
+    trigger.write_text(json.dumps(evil))
+    assert "touch(" in Page(write_report(tmp_path).read_text(encoding="utf-8")).text
     assert not marker.exists()
 
 
@@ -235,13 +283,74 @@ def test_names_from_a_result_are_escaped(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert" in html
 
 
+def test_class_names_and_layers_are_escaped_in_drawings(tmp_path: Path) -> None:
+    evil = "</svg><script>alert(1)</script>"
+    result = write_run(tmp_path, 1, data_config({**CLASSES, evil: "x"}))
+    path = tmp_path / result["stages"]["purify"] / "evidence.json"
+    found = json.loads(path.read_text())
+    found["divergence"] = {evil: 1.0, **found["divergence"]}
+    path.write_text(json.dumps(found))
+    html = write_report(tmp_path).read_text(encoding="utf-8")
+    Page(html)
+    assert "<script>alert" not in html
+
+
 def test_a_damaged_stage_costs_only_what_it_shows(tmp_path: Path) -> None:
     write_run(tmp_path, 1, data_config())
-    next(tmp_path.glob("stages/purify-*/triggers.safetensors")).write_bytes(b"damaged")
+    next(tmp_path.glob("stages/purify-*/evidence.json")).write_text("[1")
     next(tmp_path.glob("stages/implant-*/trigger.json")).write_text("{")
     next(tmp_path.glob("stages/implant-*/losses.json")).write_text("{")
+    next(tmp_path.glob("stages/inspect-*/pictures/true-0.png")).write_bytes(b"damaged")
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
-    assert len(page.all("img")) == 1
+    assert page.all("img") == []
+    assert len(page.all("svg")) == 1
+
+
+def test_an_experiment_has_a_table_and_its_diagrams(tmp_path: Path) -> None:
+    attack = {"name": "none", "target_label": None, "poison_rate": 0, "poisoned": 0, "pairs": 8}
+    runs = [write_run(tmp_path, 1, data_config()),
+            write_run(tmp_path, 2, data_config(), attack=attack)]  # fmt: skip
+    words = [["attack=badnet"], ["attack=none"]]
+    for name in ("F1", "F3"):
+        write_sweep(tmp_path, name, {"attack": ["badnet", "none"]}, runs, words)
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    tables = [table for table in page.all("table") if table.get("class") == "sortable"]
+    assert len(tables) == 3  # F1, F3 and all runs
+    assert len(page.all("svg")) == 2 * 2 + 2 * 4  # and four in the details of each run
+    shown = [drawing["aria-label"] or "" for drawing in page.all("svg")]
+    assert [label for label in shown if label.startswith("Predicted classes")] == [
+        "Predicted classes, rn50_mini, badnet, seed 1",
+        "Predicted classes, rn50_mini, none, seed 2",
+    ]
+    assert {"F1", "F3", "summary", "details", "triggers"} <= {tag.get("id") for _, tag in page.tags}
+
+
+def test_a_study_is_drawn_with_its_default(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, number, data_config()) for number in (1, 2)]
+    key = "defense.tune.clusters"
+    write_sweep(tmp_path, "F4", {key: ["2", "4"]}, runs, [[f"{key}=2"], [f"{key}=4"]])
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    labels = [drawing["aria-label"] for drawing in page.all("svg")][:2]
+    assert labels == ["CA after, %", "ASR after, %"]
+    assert re.search(r"default: clusters \d", page.text)
+
+
+def test_a_column_of_numbers_is_sorted_by_them() -> None:
+    rows = [["a", "**10.5 [9, 11]**", "<0.001", "3 of 9", "-1"],
+            ["b", "-", "0.2", "x", "1e-3"],
+            ["2c", "9.5", "–", "1 of 9", "−2"]]  # fmt: skip
+    table = sortable(["name", "CA", "p", "found", "gain"], rows)
+    assert table["titles"] == [
+        ("name", False), ("CA", True), ("p", True), ("found", False), ("gain", True),
+    ]  # fmt: skip
+    keys = [[cell["key"] for cell in row] for row in table["rows"]]
+    assert keys == [
+        [None, 10.5, 0.001, None, -1],
+        [None, None, 0.2, None, 0.001],
+        [None, 9.5, None, None, -2],
+    ]
+    bold = table["rows"][0][1]
+    assert (bold["text"], bold["bold"]) == ("10.5 [9, 11]", True)
 
 
 @pytest.mark.parametrize("name", ["missing", "."])
@@ -265,6 +374,31 @@ def test_a_hundred_runs_stay_below_ten_megabytes(
 ) -> None:
     """At the default picture size; what one of many runs adds is measured on three of them."""
     monkeypatch.setattr("experiments.report._MANY_RUNS", 2)
+    classes = {f"class number {i}": f"icon-{i}" for i in range(100)}
     for number in range(3):
-        write_run(tmp_path, number, data_config(side=64))
+        write_run(tmp_path, number, data_config(classes, side=64))
     assert 100 * write_report(tmp_path).stat().st_size / 3 < 10e6
+
+
+def test_pictures_end_where_the_page_would_grow_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        write_run(tmp_path, number, data_config())
+    monkeypatch.setattr("experiments.report._PICTURES", 1)
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert len(page.all("img")) == 5 + 5  # the gallery and the first run
+
+
+def test_the_page_says_which_runs_are_in_the_table_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        write_run(tmp_path, number, data_config())
+    monkeypatch.setattr("experiments.report._DETAILS", 2)
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert len([tag for tag in page.all("details") if tag.get("class") == "run"]) == 2
+    assert "the first 2 of 3 runs" in page.text
+    assert [link["href"] for link in page.all("a") if "#run-" in (link["href"] or "")] == [
+        "#run-1", "#run-1", "#run-2",
+    ]  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from experiments.result import load_results, result_id, validate, write_result
+from experiments.store import digest
 
 Made = Callable[..., dict[str, Any]]
 Resolve = Callable[..., dict[str, Any]]
@@ -16,7 +17,10 @@ Resolve = Callable[..., dict[str, Any]]
 
 def test_a_result_comes_back_as_it_was_written(result: Made, tmp_path: Path) -> None:
     path = write_result(tmp_path / "run", result())
-    assert load_results(tmp_path) == [result()]
+    (read,) = load_results(tmp_path)
+    assert read.pop("sha256") == digest(result())
+    assert read == result()
+    assert write_result(tmp_path / "run", read) == path
     assert [file.name for file in path.parent.iterdir()] == ["result.json"]
 
 
@@ -51,14 +55,17 @@ def test_damaged_files_are_named_and_left_out(
     write_result(tmp_path / "good", result())
     whole = write_result(tmp_path / "short", result(1)).read_text()
     (tmp_path / "short" / "result.json").write_text(whole[:200])
+    edited = write_result(tmp_path / "edited", result(2))
+    edited.write_text(edited.read_text().replace('"value": 0.75', '"value": 0.76'))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "result.json").write_text(json.dumps({"schema": 2}))
     with caplog.at_level(logging.WARNING):
-        assert load_results(tmp_path) == [result()]
+        assert [read["id"] for read in load_results(tmp_path)] == [result()["id"]]
     named = [record.message for record in caplog.records]
-    assert len(named) == 2
-    assert "other/result.json" in named[0]
-    assert "short/result.json" in named[1]
+    assert len(named) == 3
+    assert "edited/result.json is left out: it was edited" in named[0]
+    assert "other/result.json is left out: its schema version is 2" in named[1]
+    assert "short/result.json is left out: it is no JSON, or truncated" in named[2]
 
 
 def test_the_id_names_what_numbers_depend_on(resolve: Resolve) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import wandb
+from PIL import Image
 
-from experiments.tracking import Tracking, summary
+from experiments.tracking import Tracking, read_record, run_title, summary
 
 Made = Callable[..., dict[str, Any]]
 
@@ -17,6 +18,7 @@ class _Run:
         self.rows: list[dict[str, Any]] = []
         self.summary: dict[str, Any] = {}
         self.codes: list[int] = []
+        self.dir = "wandb/offline-run-20260101_000000-0123/files"
 
     def define_metric(self, *_names: str, **_options: str) -> None:
         pass
@@ -75,7 +77,10 @@ def test_what_is_logged(result: Made, tmp_path: Path, opened: list[Any]) -> None
     assert run.rows[0] == {"curves/step": 0, "curves/implant": 3.0, "curves/purify/tune": 1.0}
     assert run.rows[1] == {"curves/step": 1, "curves/implant": 2.0}
     assert run.rows[2]["before_and_after"].columns == ["percent", "clean", "backdoored", "purified"]
-    assert run.summary["backdoored/zero_shot/asr"] == 0.9
+    assert run.summary["zero_shot/asr/before"] == 0.9
+    record = read_record(tmp_path / "name")
+    assert record == {"id": "0123", "mode": "offline", "project": "p", "group": None,
+                      "run": "offline-run-20260101_000000-0123"}  # fmt: skip
     with tracking.start(tmp_path / "name", "0123", {"a": 1}) as log:
         log.result(result(), {}, {})
     assert len(opened) == 1  # logged the same way before
@@ -105,7 +110,51 @@ def test_disabled_opens_nothing(result: Made, tmp_path: Path, opened: list[Any])
 
 def test_the_summary_has_one_number_per_model_and_measure(result: Made) -> None:
     numbers = summary(result())
-    assert numbers["purified/zero_shot/asr"] == 0.02
-    assert numbers["clean/retrieval/asr/r@1"] == 0.5
+    assert numbers["zero_shot/asr/clean"] == 0.01
+    assert numbers["zero_shot/asr/before"] == 0.9
+    assert numbers["zero_shot/asr/after"] == 0.02
+    assert numbers["zero_shot/ca/after"] == 0.75
+    assert numbers["retrieval/asr/r@1/clean"] == 0.5
+    assert numbers["retrieval/image_to_text/r@1/before"] == 0.5
     assert numbers["identification/correct"] is True
     assert numbers["seconds/purify/identify"] == 4.0
+
+
+def test_pictures_and_the_final_table_are_logged(
+    result: Made, tmp_path: Path, opened: list[Any]
+) -> None:
+    image = Image.new("RGB", (4, 4))
+    with Tracking("offline", "p").start(tmp_path / "name", "0123", {}, name="a title") as log:
+        log.result(result(), {}, {"true": [image], "inverted0": [image, image]})
+    ((run, options),) = opened
+    assert options["name"] == "a title"
+    (row,) = run.rows
+    assert set(row) == {"before_and_after", "triggers/true", "triggers/inverted0"}
+    assert len(row["triggers/inverted0"]) == 2
+    assert row["before_and_after"].data[1] == ["ASR", "1.0", "90.0", "2.0"]
+
+
+def test_a_run_that_was_logged_before_runs_had_a_name_is_not_logged_again(
+    tmp_path: Path, opened: list[Any]
+) -> None:
+    (tmp_path / "tracking.json").write_text(
+        '{"id": "01", "mode": "offline", "project": "p", "group": null}'
+    )
+    with Tracking("offline", "p").start(tmp_path, "01", {}):
+        pass
+    assert not opened
+    assert (read_record(tmp_path) or {})["run"] is None
+    (tmp_path / "tracking.json").write_text('{"id": ')
+    assert read_record(tmp_path) is None
+
+
+def test_a_title_says_what_was_varied() -> None:
+    parts = ["rn50_mini", "badnet", "invertune"]
+    assert run_title(parts, 0) == "rn50_mini: badnet → invertune, seed 0"
+    overrides = [
+        "experiment=f4_sensitivity", "attack=badnet", "seed=2", "runs_dir=a=b", "hydra.mode=RUN",
+        "tracking.group=g", "evaluation.batch_size=5", "defense.tune.weights.preserve=5.0",
+        "+attack.trigger.corner=top_left",
+    ]  # fmt: skip
+    title = run_title(parts, 2, overrides)
+    assert title == "rn50_mini: badnet → invertune, seed 2, preserve=5.0, corner=top_left"

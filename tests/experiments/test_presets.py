@@ -1,0 +1,216 @@
+"""Every preset of ``conf/experiment`` composes, and every ablation differs in what it says."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.result import result_id
+from experiments.stages import Stages
+from invertune.invertune import InverTune
+from invertune.raw import RawPerturbation
+
+CONF = Path(__file__).parents[2] / "conf"
+PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+ABLATIONS = sorted(path.stem for path in (CONF / "defense" / "ablation").glob("*.yaml"))
+EXPERIMENTS = ("T1", "T2", "T3", "T4", "T5", "F1", "F2", "F3", "F4")
+# Studies of step 3 alone, so that steps 1 and 2 run once.
+TUNING = ("f4_sensitivity", "f4_clusters_layers", "f4_samples", "f4_steps")
+DEFAULT_CELL = ("attack=badnet", "defense=invertune", "seed=0")
+
+Job = tuple[str, ...]
+
+
+def _compose(*overrides: str, mode: RunMode = RunMode.RUN) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        return hydra.compose_config("config", list(overrides), mode, from_shell=False,
+                                    with_log_configuration=False)  # fmt: skip
+
+
+@functools.cache
+def _resolved(job: Job) -> dict[str, Any]:
+    cfg = _compose(*job)
+    OmegaConf.set_struct(cfg, False)
+    del cfg["hydra"]
+    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items() if key != "experiment"}
+
+
+@functools.cache
+def _params(preset: str) -> dict[str, str]:
+    return dict(_compose(f"experiment={preset}").hydra.sweeper.params)
+
+
+def _jobs(preset: str, *words: str) -> list[Job]:
+    """Return what the sweeper makes of a preset, with further words of the command line."""
+    lines = [f"{key}={value}" for key, value in _params(preset).items()]
+    parsed = OverridesParser.create().parse_overrides([*lines, *words])
+    (jobs,) = BasicSweeper.split_arguments(parsed, None)
+    return [tuple(job) for job in jobs]
+
+
+def _ids(preset: str) -> list[str]:
+    return [result_id(_resolved(job)) for job in _jobs(preset)]
+
+
+def test_every_experiment_of_the_paper_has_a_preset() -> None:
+    assert {_compose(f"experiment={preset}").experiment for preset in PRESETS} == set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("mode", [RunMode.RUN, RunMode.MULTIRUN])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_composes(preset: str, mode: RunMode) -> None:
+    cfg = _compose(f"experiment={preset}", "runs_dir=elsewhere", mode=mode)
+    assert cfg.experiment == preset.partition("_")[0].upper()
+    assert cfg.hydra.mode == RunMode.MULTIRUN
+    assert cfg.hydra.sweeper.params
+    assert cfg.hydra.sweep.dir == "elsewhere"
+    assert cfg.hydra.job_logging.root.level == "WARNING"  # our logging is still there
+    single = _compose(f"experiment={preset}", "hydra.mode=RUN", mode=mode)
+    assert single.hydra.mode == RunMode.RUN
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_job_is_a_run_of_its_own(preset: str) -> None:
+    ids = _ids(preset)
+    assert len(ids) == len(set(ids)) > 1
+    for job in _jobs(preset):
+        config = _resolved(job)
+        target = config["attack"].get("target_label")
+        assert target is None or target in config["data"]["classes"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_changes_its_own_axes_alone(preset: str) -> None:
+    first = _jobs(preset)[0]
+    assert _resolved((f"experiment={preset}", *first)) == _resolved(first)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_swept_numbers_are_of_the_defaults_type(preset: str) -> None:
+    """Else 10 and 10.0 would be two runs."""
+    keys = [key for key in _params(preset) if "." in key]
+    for job in _jobs(preset):
+        for key in keys:
+            value, default = (_at(_resolved(words), key) for words in (job, DEFAULT_CELL))
+            assert type(value) is type(default)
+
+
+def _at(config: dict[str, Any], key: str) -> Any:
+    return functools.reduce(lambda tree, part: tree[part], key.split("."), config)
+
+
+def test_presets_share_runs() -> None:
+    classification = set(_ids("t1_classification"))
+    assert set(_ids("t2_retrieval")) == classification
+    assert set(_ids("f2_inversion")) <= classification
+    assert len(set(_ids("f1_identification")) - classification) == 3  # the clean controls
+    assert set(_ids("f3_layers")) <= set(_ids("t5_architectures"))
+    default = result_id(_resolved(DEFAULT_CELL))
+    assert all(default in _ids(preset) for preset in PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("preset", "searches"), [*((name, 1) for name in TUNING), ("f4_loss_weights", 16)]
+)
+def test_studies_of_the_tuning_share_what_was_found(preset: str, searches: int) -> None:
+    keys = [Stages(_resolved(job)).search_key() for job in _jobs(preset)]
+    assert len({key.hash for key in keys if key is not None}) == searches
+
+
+def test_words_of_the_command_line_come_before_the_presets() -> None:
+    words = ("experiment=t1_classification", "model=rn101_mini", "seed=0,1", "attack=sig")
+    jobs = _jobs("t1_classification", *words)
+    assert len(jobs) == 4  # two defenses, two seeds
+    assert all({"model=rn101_mini", "attack=sig"} <= set(job) for job in jobs)
+    # What Hydra does with each of them: in a job, the preset stands there once more.
+    cfg = _compose(*jobs[0])
+    assert (cfg.model.name, cfg.attack.name, cfg.seed) == ("rn101_mini", "sig", 0)
+
+
+def test_the_ablation_has_every_variant() -> None:
+    listed = {word.partition("=")[2] for job in _jobs("t3_ablation") for word in job[1:2]}
+    assert listed == {"invertune"} | {f"ablation/{name}" for name in ABLATIONS}
+
+
+# What each variant changes; None for what is not there.
+CHANGES: dict[str, dict[str, Any]] = {
+    "all_layers": {"tune.layers": 12},
+    "batch_mean": {"tune.match": "batch_mean"},
+    "first_layer": {"tune.layers": [0]},
+    "last_layer": {"tune.layers": [-1]},
+    "no_activation": {"tune.weights.activation": 0.0},
+    "no_align": {"invert.weights.align": 0.0},
+    "no_augment": {"tune.augment": None},
+    "no_emb": {"invert.weights.emb": 0.0},
+    "no_embedding": {"tune.weights.embedding": 0.0},
+    "no_mask_budget": {
+        "invert.forms.0._target_": "invertune.forms.FreeMask",
+        "invert.forms.0.mass": None,
+        "invert.forms.0.channels": 1,
+        "invert.lr.mask": 0.01,
+    },
+    "no_preserve": {"tune.weights.preserve": 0.0},
+    "no_sim": {"invert.weights.sim": 0.0},
+    "one_layer": {"tune.layers": 1},
+    "one_trigger": {"invert.forms.1": None, "invert.forms.2": None, "invert.starts": 1},
+    "update_layers": {"tune.update": "layers"},
+    "update_neurons": {"tune.update": "neurons"},
+}
+
+
+def _differences(first: Any, second: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield where two configs differ, and what stands there in the second."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        for key in {**first, **second}:
+            yield from _differences(first.get(key), second.get(key), f"{place}.{key}")
+    elif isinstance(first, list) and isinstance(second, list):
+        for i in range(max(len(first), len(second))):
+            pair = (each[i] if i < len(each) else None for each in (first, second))
+            yield from _differences(*pair, f"{place}.{i}")
+    elif first != second:
+        yield place.removeprefix("."), second
+
+
+@pytest.mark.parametrize("variant", ABLATIONS)
+def test_an_ablation_changes_what_it_says(variant: str) -> None:
+    whole = _resolved(DEFAULT_CELL)["defense"]
+    config = _resolved(("attack=badnet", f"defense=ablation/{variant}", "seed=0"))
+    changed = dict(_differences(whole, config["defense"]))
+    assert changed.pop("name") == f"invertune_{variant}"
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", config["defense"]["name"])
+    if variant == "raw_perturbation":
+        assert {place.split(".")[0] for place in changed} == {"invert"}
+    else:
+        assert changed == CHANGES[variant]
+    built = instantiate(config["defense"], _convert_="all")
+    assert isinstance(built, InverTune)
+    assert built.clean_samples <= config["data"]["sizes"]["clean"]
+
+
+def test_the_raw_perturbation_is_step_1s_own() -> None:
+    config = _resolved(("attack=badnet", "defense=ablation/raw_perturbation", "seed=0"))
+    built = instantiate(config["defense"], _convert_="all")
+    assert isinstance(built.invert, RawPerturbation)
+    assert built.invert.generators == built.identify.generators
+    assert built.invert.images == built.identify.images
+    changed = instantiate(
+        _resolved(("defense=ablation/raw_perturbation", "defense.identify.images=64"))["defense"],
+        _convert_="all",
+    )
+    assert changed.invert.images == 64
