@@ -16,7 +16,7 @@ from experiments import svg
 PLAIN, ALARM, REPAIRED = "#8a97a8", "#c8433f", "#2a7f6f"
 _BUCKETS = 48  # of a curve; what one pixel of a small panel could show at most
 # Space that one letter takes, in units, at the sizes used here.
-_LETTER = 6.2
+_LETTER = 5.8
 
 Value = float | None
 Bounds = tuple[float, float] | None
@@ -60,10 +60,9 @@ def bars(
         digits: Decimals of the numbers above the bars.
         overlay: Let the series share one place per group: of each group one series has a value.
     """
-    crowded = (
-        max((len(name) for name in groups), default=0) * _LETTER * len(groups) > svg.WIDTH - 40
-    )
-    below = 14 + (5.2 * max(len(svg.short(name, 14)) for name in groups) if crowded else 26)
+    widest = max((len(line) for name in groups for line in _broken(name)), default=0)
+    crowded = widest * _LETTER * len(groups) > svg.WIDTH - 40
+    below = 14 + (6 * max(len(svg.short(name, 14)) for name in groups) if crowded else 26)
     height = 176 + below
     y = svg.Scale(0, top, 176, 34)
     parts = [legend(series), grid(y, svg.ticks(0, top), 34, unit)]
@@ -72,7 +71,7 @@ def bars(
     small = width < 17
     for column, name in enumerate(groups):
         center = 36 + room * (column + 0.5)
-        parts.append(_name(center, 190, name, crowded, room))
+        parts.append(_name(center, 190, name, crowded))
         for place, one in enumerate(series):
             value = one.values[column]
             if value is None:
@@ -82,7 +81,7 @@ def bars(
             parts.append(svg.box(left + 0.5, y(value), width - 1, y(0) - y(value), one.color))
             parts.append(_whisker(left + width / 2, y, bounds))
             end = y(value if bounds is None else max(value, bounds[1]))
-            size = 8 if small else 9.5
+            size = 9 if small else 10.5
             if not (small and overlay):
                 text = f"{value:.{digits}f}"
                 parts.append(svg.text(left + width / 2, end - 3, text, size, "middle"))
@@ -111,7 +110,7 @@ def ranked_bars(
         end = top + len(rows) * (thick * len(series) + 5)
         for tick in (0, 25, 50, 75, 100):
             parts.append(svg.line(x(tick), top - 2, x(tick), end, svg.GRID))
-            parts.append(svg.text(x(tick), end + 11, f"{tick}", 9.5, "middle", svg.FAINT))
+            parts.append(svg.text(x(tick), end + 11, f"{tick}", 10.5, "middle", svg.FAINT))
         for row, values, note, strong in rows:
             middle = top + thick * len(series) / 2
             parts.append(
@@ -123,7 +122,7 @@ def ranked_bars(
                 length = x(100 * value) - x(0)
                 parts.append(svg.box(x(0), top + place * thick, length, thick - 0.5, color))
             parts.append(
-                svg.text(x(100 * max(values)) + 5, middle + 3.5, note, 9.5, color=svg.FAINT)
+                svg.text(x(100 * max(values)) + 5, middle + 3.5, note, 10.5, color=svg.FAINT)
             )
             top += thick * len(series) + 5
         top += 24
@@ -151,17 +150,17 @@ def _curve(name: str, values: Sequence[float]) -> str:
     if not ends:
         return svg.text(0, 10, f"{svg.short(name, 24)}: not finite", 10.5)
     low, high = min(ends), max(ends)
-    x, y = svg.Scale(0, max(1, len(stretches) - 1), 36, 208), svg.Scale(low, high, 72, 18)
+    x, y = svg.Scale(0, max(1, len(stretches) - 1), 48, 208), svg.Scale(low, high, 72, 18)
     kept = [(x(i), *row) for i, row in enumerate(stretches) if math.isfinite(sum(row))]
     upper = [(place, y(top)) for place, _, _, top in kept]
     lower = [(place, y(bottom)) for place, _, bottom, _ in kept]
     return "".join(
         [
             svg.text(0, 10, svg.short(name, 30), 10.5, weight=600),
-            svg.line(36, 72, 208, 72, svg.GRID),
-            svg.text(33, 22, f"{high:.3g}", 9, "end", svg.FAINT),
-            svg.text(33, 75, f"{low:.3g}", 9, "end", svg.FAINT),
-            svg.text(208, 83, f"{len(values)} steps", 9, "end", svg.FAINT),
+            svg.line(48, 72, 208, 72, svg.GRID),
+            svg.text(45, 22, f"{high:.2g}", 10, "end", svg.FAINT),
+            svg.text(45, 75, f"{low:.2g}", 10, "end", svg.FAINT),
+            svg.text(208, 83, f"{len(values)} steps", 10, "end", svg.FAINT),
             svg.area([*upper, *reversed(lower)], PLAIN, 0.35),
             svg.path([(place, y(mean)) for place, mean, _, _ in kept], svg.INK, 1.3),
         ]
@@ -188,10 +187,10 @@ def grid(y: svg.Scale, at: Sequence[float], left: float, unit: str) -> str:
     """Return lines across the diagram, with their numbers at the left and the unit above."""
     lines = "".join(
         svg.line(left, y(tick), svg.WIDTH, y(tick), svg.GRID)
-        + svg.text(left - 5, y(tick) + 3.5, f"{tick:g}", 9.5, "end", svg.FAINT)
+        + svg.text(left - 5, y(tick) + 3.5, f"{tick:g}", 10.5, "end", svg.FAINT)
         for tick in at
     )
-    return lines + (svg.text(0, y.end - 8, unit, 9.5, color=svg.FAINT) if unit else "")
+    return lines + (svg.text(0, y.end - 8, unit, 10.5, color=svg.FAINT) if unit else "")
 
 
 def legend(series: Sequence[Series]) -> str:
@@ -203,12 +202,17 @@ def legend(series: Sequence[Series]) -> str:
     return "".join(parts)
 
 
-def _name(x: float, y: float, name: str, crowded: bool, room: float) -> str:
+def _name(x: float, y: float, name: str, crowded: bool) -> str:
     """Return a name below a bar: turned where there is little room, else in up to two lines."""
     if crowded:
         place = f"translate({x + 4:.1f} {y - 6:.1f}) rotate(-90)"
-        return f'<g transform="{place}">{svg.text(0, 0, svg.short(name, 14), 9.5, "end")}</g>'
+        return f'<g transform="{place}">{svg.text(0, 0, svg.short(name, 14), 10.5, "end")}</g>'
+    return "".join(
+        svg.text(x, y + 13 * i, line, 10.5, "middle") for i, line in enumerate(_broken(name))
+    )
+
+
+def _broken(name: str) -> list[str]:
+    """Return a name in two lines if it is long and has a space, else in one."""
     first, _, second = name.partition(" ")
-    if len(name) * _LETTER < room or not second:
-        return svg.text(x, y, name, 10.5, "middle")
-    return svg.text(x, y, first, 10.5, "middle") + svg.text(x, y + 13, second, 10.5, "middle")
+    return [first, second] if second and len(name) > 10 else [name]

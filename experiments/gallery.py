@@ -66,8 +66,8 @@ def trigger_rows(folder: Path, best: int, count: int) -> list[Picture]:
     for title, images in shown.items():
         rows.append(_picture(title, strip(images), f"{title} on test images"))
         gain, change = amplified(clean, images)
-        name = f"{title}: change × {gain}"
-        rows.append(_picture(name, strip(change), f"{name}, on the same images"))
+        name = f"its change × {gain}"
+        rows.append(_picture(name, strip(change), f"{title}, {name}"))
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -23,12 +24,15 @@ from experiments.artifacts import (
 from experiments.gallery import Picture, best_trigger, trigger_rows
 from experiments.result import load_results
 from experiments.sections import experiment_sections
+from experiments.sensitivity import short_names
 from experiments.summary import MEASURES, MODELS, lookup, percent, target_line
+from experiments.table_variants import differences
 
 if TYPE_CHECKING:
     from experiments.sweep import Sweep
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
+_NAMED = 5  # values that tell a run from others of its name
 _DETAILS = 100  # runs with pictures and curves; the table has all
 # Pictures are most of the page: with many runs each one shows fewer samples, and past this many
 # characters none at all.
@@ -64,7 +68,7 @@ def write_report(runs_dir: Path, output: Path | None = None) -> Path:
     )
     environment.filters["percent"] = percent
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        rows=[_row(result) for result in results],
+        rows=_rows(results),
         runs=sections,
         gallery=_gallery(results, runs_dir),
         experiments=experiment_sections(results, sweeps, runs_dir),
@@ -77,6 +81,33 @@ def write_report(runs_dir: Path, output: Path | None = None) -> Path:
     partial = output.with_name(f".{output.name}.partial")
     partial.write_text(page, encoding="utf-8")
     return partial.replace(output)
+
+
+def _rows(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the table of all runs shows; runs of equal names are told apart."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, result in enumerate(results):
+        names = (str(result[part]["name"]) for part in ("model", "data", "attack", "defense"))
+        groups.setdefault(tuple(names), []).append(i)
+    named = [""] * len(results)
+    for group in groups.values():
+        for i, name in zip(group, _variants([results[i] for i in group]), strict=True):
+            named[i] = name
+    return [{**_row(one), "variant": name} for one, name in zip(results, named, strict=True)]
+
+
+def _variants(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what is special about each run beside its seed: values that most do not have."""
+    found = differences([one["config"] for one in results], [one["seed"] for one in results])
+    parts: list[list[str]] = [[] for _ in results]
+    for name, values in zip(short_names(list(found)), found.values(), strict=True):
+        common, count = Counter(values).most_common(1)[0]
+        usual = common if 2 * count > len(results) else None
+        for own, value in zip(parts, values, strict=True):
+            if value is not None and value != usual:
+                own.append(f"{name}={value}")
+    more = [f", {len(own) - _NAMED} more" if len(own) > _NAMED else "" for own in parts]
+    return [", ".join(own[:_NAMED]) + rest for own, rest in zip(parts, more, strict=True)]
 
 
 def _row(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ _NOTES = {
 }
 _DIAGRAMS = 36  # of one experiment
 _LEADING = re.compile(r"[*\s<]*([-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)", re.IGNORECASE)
+_INTERVAL = re.compile(r"(.*\S) (\[[^\]]*\])")
 _GAPS = ("", "-", "–")
 
 
@@ -100,16 +101,21 @@ def sortable(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, 
     ]
     cells = [
         [
-            {
-                "text": text.strip("*") if text.startswith("**") else text,
-                "bold": text.startswith("**"),
-                "key": numbers[i][line] if numeric[i] else None,
-            }
+            {**_parts(text), "key": numbers[i][line] if numeric[i] else None}
             for i, text in enumerate(row)
         ]
         for line, row in enumerate(rows)
     ]
     return {"titles": list(zip(titles, numeric, strict=True)), "rows": cells}
+
+
+def _parts(text: str) -> dict[str, Any]:
+    """Return a cell's text without the interval at its end, that, and whether it is bold."""
+    bold = text.startswith("**")
+    plain = text.strip("*") if bold else text
+    found = _INTERVAL.fullmatch(plain)
+    value, interval = found.groups() if found else (plain, "")
+    return {"text": value, "interval": interval, "bold": bold}
 
 
 def _number(text: str) -> float | None:
@@ -144,8 +150,13 @@ def _cell_charts(
             for cell, result, evidence in shown[:_DIAGRAMS]
             if votes(evidence) and (label := f"{', '.join(cell)}, seed {result['seed']}")
         ]  # fmt: skip
+    # On one axis: whether a layer stands out is seen across attacks.
+    top = 1.05 * max(
+        (value for _, _, evidence in shown for value in evidence.get("divergence", {}).values()),
+        default=1.0,
+    )
     return [
-        (label, diagrams.divergence(f"Divergence per layer, {label}", evidence))
+        (label, diagrams.divergence(f"Divergence per layer, {label}", evidence, top))
         for cell, result, evidence in shown[:_DIAGRAMS]
         if evidence.get("divergence") and (label := f"{', '.join(cell)}, seed {result['seed']}")
     ]

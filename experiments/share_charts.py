@@ -49,14 +49,14 @@ def lines(
     places = [44 + 376 * place for place in spread([at[i] for i in order])]
     low, high = share_range(series)
     y = svg.Scale(100 * low, 100 * high, 190, 44)
-    parts = [svg.text(0, 12, title, 12, weight=600), grid(y, svg.ticks(y.low, y.high), 44, "%")]
+    parts = [svg.text(0, 12, title, 12, weight=600), grid(y, svg.ticks(y.low, y.high, 6), 44, "%")]
     if len(series) > 1:
         parts.append(f'<g transform="translate(0 14)">{legend(series)}</g>')
     for place, i in zip(places, order, strict=True):
         marked = default is not None and at[i] == default
         if marked:
             parts.append(svg.line(place, 40, place, 190, svg.INK, "4 3"))
-            parts.append(svg.text(place, 36, "default", 9.5, "middle", svg.FAINT))
+            parts.append(svg.text(place, 36, "default", 10.5, "middle", svg.FAINT))
         parts.append(
             svg.text(place, 205, number(at[i]), 10.5, "middle", weight=700 if marked else 0)
         )
@@ -181,5 +181,5 @@ def _cell(
     ]
     if bounds:
         text = f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}"
-        parts.append(svg.text(middle, top + 27, text, 8 if width > 44 else 6.5, "middle", ink))
+        parts.append(svg.text(middle, top + 27, text, 9 if width > 55 else 6.5, "middle", ink))
     return "".join(parts)

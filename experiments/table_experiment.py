@@ -39,7 +39,10 @@ def experiment_grid(
             conditions, or if runs differ that would be one row.
     """
     own, name = find_sweeps(sweeps, experiment)
-    entries = select(find_entries(own, results, runs_dir), only)
+    entries = find_entries(own, results, runs_dir)
+    if not entries:
+        raise ValueError(f"the sweeps of {name} have no runs")
+    entries = select(entries, only)
     rows = _rows(entries)
     for cell in rows:
         _refuse_differences(cell)

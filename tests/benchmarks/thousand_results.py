@@ -12,13 +12,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from experiments.result import write_result
 
 ROOT = Path(__file__).parents[2]
 
 
-def synthetic(seed: int, attack: str, defense: str, hits: float) -> dict[str, object]:
+def synthetic(number: int, seed: int, attack: str, defense: str, hits: float) -> dict[str, Any]:
     """Return a valid result that was never measured."""
 
     def rate(value: float) -> dict[str, float | int]:
@@ -35,7 +36,7 @@ def synthetic(seed: int, attack: str, defense: str, hits: float) -> dict[str, ob
     classes = {f"class {i}": f"icon-{i}" for i in range(100)}
     return {
         "schema": 1,
-        "id": f"{seed:08x}",
+        "id": f"{number:08x}",
         "seed": seed,
         "config": {"data": {"classes": classes}, "attack": {"name": attack},
                    "defense": {"name": defense}},
@@ -61,22 +62,35 @@ def main() -> int:
     count = parser.parse_args().count
     with tempfile.TemporaryDirectory() as name:
         runs = Path(name)
+        jobs = []
         for i in range(count):
-            attack, defense = f"attack{i // 20 % 10}", f"defense{i // 200}"
-            write_result(runs / f"run{i:05d}", synthetic(i % 20, attack, defense, i % 97 / 970))
+            seed, attack, defense = i % 20, f"attack{i // 20 % 10}", f"defense{i // 200}"
+            made = synthetic(i, seed, attack, defense, i % 97 / 970)
+            write_result(runs / f"run{i:05d}", made)
+            overrides = [f"attack={attack}", f"defense={defense}", f"seed={seed}"]
+            jobs.append(
+                {"overrides": overrides, "run": f"run{i:05d}", "id": made["id"], "stages": {}}
+            )
+        axes = {
+            key: sorted({dict(word.split("=") for word in job["overrides"])[key] for job in jobs})
+            for key in ("attack", "defense", "seed")
+        }
         plan = {"name": "sweep-0", "experiment": "T1", "created": "2026", "arguments": [],
-                "axes": {"seed": [str(i) for i in range(20)]}, "jobs": []}  # fmt: skip
+                "axes": axes, "jobs": jobs}  # fmt: skip
         (runs / "sweeps").mkdir()
         (runs / "sweeps" / "sweep-0.json").write_text(json.dumps(plan))
         for words in (["--help"], ["status", name], ["table", name],
-                      ["table", name, "--format", "parquet"], ["report", name]):  # fmt: skip
+                      ["table", name, "--experiment", "T1"], ["table", name, "--format", "parquet"],
+                      ["report", name]):  # fmt: skip
             started = time.monotonic()
             done = subprocess.run(
                 [sys.executable, "-m", "experiments.cli", *words],
                 cwd=ROOT, capture_output=True, check=False,
             )  # fmt: skip
             seconds = time.monotonic() - started
-            print(f"{words[0]:8s} {seconds:6.2f} s, exit code {done.returncode}", flush=True)
+            said = done.stderr.decode().strip()[-300:] if done.returncode else ""
+            command = " ".join(words).replace(name, "RUNS")
+            print(f"{command:28s} {seconds:6.2f} s, exit code {done.returncode} {said}", flush=True)
         page = runs / "report.html"
         if page.exists():
             print(f"the page has {page.stat().st_size / 2**20:.2f} MiB")

@@ -58,9 +58,9 @@ def inverted(side: int) -> InvertedTrigger:
     return InvertedTrigger("mask", mask, pattern, torch.zeros(3, side, side))
 
 
-def write_run(runs: Path, number: int, config: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def write_run(runs: Path, number: int, data: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """Write what a run leaves: result.json and the three stages that the report reads."""
-    names, side = list(config["classes"]), config["image_size"]
+    names, side = list(data["classes"]), data["image_size"]
     count = len(names)
     implant, purify, inspect = (
         runs / "stages" / f"{stage}-{number:016x}" for stage in ("implant", "purify", "inspect")
@@ -89,7 +89,7 @@ def write_run(runs: Path, number: int, config: dict[str, Any], **changes: Any) -
         "schema": 1,
         "id": f"{number:016x}",
         "seed": number,
-        "config": {"seed": number, "data": config, "attack": {"name": "badnet"}},
+        "config": {"seed": number, "data": data, "attack": {"name": "badnet"}},
         "model": {"name": "rn50_mini", "parameters": 7_123_456, "image_size": side},
         "data": {"name": "icons", "classes": count},
         "attack": {
@@ -335,6 +335,19 @@ def test_a_study_is_drawn_with_its_default(tmp_path: Path) -> None:
     assert re.search(r"default: clusters \d", page.text)
 
 
+def test_a_run_is_told_from_others_of_its_name_by_what_is_special(tmp_path: Path) -> None:
+    for number, steps in ((1, 10), (2, 10), (3, 20)):
+        tune = {"steps": steps, "weight": number / 2, "seed": number}
+        config = {"seed": number, "data": data_config(), "defense": {"tune": tune}}
+        write_run(tmp_path, number, data_config(), config=config)
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    for name in ("weight=0.5", "weight=1", "steps=20, weight=1.5"):
+        assert (
+            len(re.findall(rf"(?<!, ){name}\s", page.text)) == 2
+        )  # in the table and above details
+    assert "steps=10" not in page.text
+
+
 def test_a_column_of_numbers_is_sorted_by_them() -> None:
     rows = [["a", "**10.5 [9, 11]**", "<0.001", "3 of 9", "-1"],
             ["b", "-", "0.2", "x", "1e-3"],
@@ -350,7 +363,7 @@ def test_a_column_of_numbers_is_sorted_by_them() -> None:
         [None, 9.5, None, None, -2],
     ]
     bold = table["rows"][0][1]
-    assert (bold["text"], bold["bold"]) == ("10.5 [9, 11]", True)
+    assert (bold["text"], bold["interval"], bold["bold"]) == ("10.5", "[9, 11]", True)
 
 
 @pytest.mark.parametrize("name", ["missing", "."])

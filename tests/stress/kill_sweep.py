@@ -55,6 +55,17 @@ def _weights(folder: Path) -> dict[str, str]:
     }
 
 
+def _differences(one: Any, other: Any, place: str = "") -> list[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = sorted(one.keys() | other.keys())
+        return [
+            found
+            for key in keys
+            for found in _differences(one.get(key), other.get(key), f"{place}/{key}")
+        ]
+    return [] if one == other else [f"{place}: {one} and {other}"]
+
+
 def _complete(folder: Path) -> dict[str, int]:
     """Return the complete stages and when each was made, in nanoseconds."""
     stages = (folder / "runs" / "stages").glob("[!.]*/stage.json")
@@ -103,7 +114,11 @@ def main() -> int:
             print((killed / "log.txt").read_text())
             return 1
         again = [stage for stage, made in seen.items() if _complete(killed).get(stage) != made]
-        same = _results(calm) == _results(killed) and _weights(calm) == _weights(killed)
+        different = [*_differences(_results(calm), _results(killed)),
+                     *_differences(_weights(calm), _weights(killed))]  # fmt: skip
+        same = not different
+        for place in different[:10]:
+            print(f"differs: {place}")
         print(f"at the end: {len(_results(killed))} results, {len(_complete(killed))} stages")
         print(f"results and weights are {'the same' if same else 'DIFFERENT'}; made again: {again}")
         return 0 if same and not again else 1
