@@ -256,7 +256,8 @@ def _found_number(key: str, title: str, form: str) -> Measure:
         value = (run.result["inversion"] or {}).get(key)
         return None if value is None else Estimate(float(value))
 
-    bounds = SHARE if form == "percent" else UNBOUNDED
+    ends = {"percent": SHARE, "cosine": (-1.0, 1.0)}
+    bounds = ends.get(form, ends.get(key.rpartition("_")[2], UNBOUNDED))
     return _each(Column(key, title, form=form, interval=True), read, bounds)
 
 
