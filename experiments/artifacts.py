@@ -25,7 +25,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        log.warning("%s cannot be read: %s", path, error)
+        log.warning("%s is left out: %s", path, error)
         return None
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import traceback
 from pathlib import Path
 
 from experiments.errors import one_line
+from experiments.files import replacing
 from experiments.result import FILE, read_result
 from experiments.sweep import Job, planned_stages
 
@@ -44,9 +44,10 @@ def record_failure(folder: Path, error: BaseException) -> None:
     text = "".join(traceback.format_exception(error))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{FAILURE_FILE}.{os.getpid()}"
-        partial.write_text(f"{text}\n{type(error).__name__}: {one_line(error)}\n", encoding="utf-8")
-        partial.replace(folder / FAILURE_FILE)
+        with replacing(folder / FAILURE_FILE) as partial:
+            partial.write_text(
+                f"{text}\n{type(error).__name__}: {one_line(error)}\n", encoding="utf-8"
+            )
     except OSError as disk:
         log.warning("%s does not take the traceback: %s", folder, disk.strerror)
 

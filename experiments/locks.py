@@ -18,6 +18,8 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
+from experiments.files import replacing
+
 log = logging.getLogger(__name__)
 
 FOLDER = ".locks"
@@ -84,9 +86,8 @@ def holder(runs_dir: Path, name: str) -> str:
 def _write(note: Path) -> None:
     since = datetime.now(UTC).isoformat(timespec="seconds")
     plain = {"pid": os.getpid(), "host": platform.node(), "since": since}
-    partial = note.with_name(f".{note.name}.{os.getpid()}")
-    partial.write_text(json.dumps(plain) + "\n", encoding="utf-8")
-    partial.replace(note)
+    with replacing(note) as partial:
+        partial.write_text(json.dumps(plain) + "\n", encoding="utf-8")
 
 
 def _read(note: Path) -> str:

@@ -21,11 +21,12 @@ from experiments.artifacts import (
     stage_folder,
     votes,
 )
+from experiments.files import replacing
 from experiments.gallery import Picture, best_trigger, trigger_rows
 from experiments.result import load_results
 from experiments.sections import experiment_sections
 from experiments.sensitivity import short_names
-from experiments.summary import MEASURES, MODELS, lookup, percent, target_line
+from experiments.summary import MEASURES, MODELS, lookup, percent, target_line, total_seconds
 from experiments.table_variants import differences
 
 if TYPE_CHECKING:
@@ -78,9 +79,9 @@ def write_report(runs_dir: Path, output: Path | None = None) -> Path:
     )
     output = output or runs_dir / "report.html"
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    return partial.replace(output)
+    with replacing(output) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return output
 
 
 def _rows(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -118,7 +119,7 @@ def _row(result: Mapping[str, Any]) -> dict[str, Any]:
             title: {model: lookup(result["scores"][model], path) for model in MODELS}
             for title, path in MEASURES.items()
         },
-        "seconds": sum(value for name, value in result["seconds"].items() if "/" not in name),
+        "seconds": total_seconds(result),
     }
 
 

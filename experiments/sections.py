@@ -136,7 +136,7 @@ def _cell_charts(
             result = by_id.get(job.id)
             if result is None:
                 continue
-            given = dict(word.lstrip("+").partition("=")[::2] for word in job.overrides)
+            given = job.settings
             parts = [given.get(axis, "") for axis in axes] or [str(result["attack"]["name"])]
             model = str(result["model"]["name"])
             cell = tuple(dict.fromkeys([model, *parts]))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.charts import ALARM, REPAIRED
+from experiments.files import replacing
 from experiments.result import load_results
 from experiments.statistics import t_interval
 from experiments.summary import lookup
@@ -177,7 +178,7 @@ def _split(sweep: Sweep, by_id: Mapping[str, Mapping[str, Any]]) -> list[Study]:
     groups: dict[tuple[str, ...], dict[tuple[float, ...], list[Mapping[str, Any]]]] = {}
     left: dict[tuple[str, ...], int] = {}
     for job in sweep.jobs:
-        given = dict(_assignment(word) for word in job.overrides)
+        given = job.settings
         if not all(key in given for key in (*keys, *others)):
             log.warning("sweep %s: run %s lacks a value of an axis", sweep.name, job.run)
             continue
@@ -202,11 +203,6 @@ def _split(sweep: Sweep, by_id: Mapping[str, Mapping[str, Any]]) -> list[Study]:
 def _subject(result: Mapping[str, Any]) -> str:
     model, attack, defense = (result[group]["name"] for group in _SUBJECT)
     return f"{model}, {attack} → {defense}"
-
-
-def _assignment(word: str) -> tuple[str, str]:
-    key, _, value = word.lstrip("+~").partition("=")
-    return key, value
 
 
 def _all_numbers(values: Sequence[str]) -> bool:
@@ -337,9 +333,9 @@ def write_figures(runs_dir: Path, experiment: str, output: Path) -> list[Path]:
         if study.left:
             log.warning("%s: %d runs are left to do", study.name, study.left)
         path = output / f"{study.name}.png"
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_bytes(sensitivity(study))
-        paths.append(partial.replace(path))
+        with replacing(path) as partial:
+            partial.write_bytes(sensitivity(study))
+        paths.append(path)
     return paths
 
 

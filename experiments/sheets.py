@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from evaluation.figures import contact_sheet
+from experiments.files import replacing
 from invertune.data.bundle import DataBundle, LabeledImages
 
 _CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -72,9 +73,9 @@ def load_data(name: str, overrides: Sequence[str], count: int) -> DataBundle:
 
 
 def _save(sheet: Image.Image, path: Path) -> Path:
-    partial = path.with_name(f".{path.name}.partial")
-    sheet.save(partial, format="PNG")
-    return partial.replace(path)
+    with replacing(path) as partial:
+        sheet.save(partial, format="PNG")
+    return path
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -33,6 +33,11 @@ def share(result: Mapping[str, Any], model: str, measure: str) -> float | None:
     return None if value is None else float(value)
 
 
+def total_seconds(result: Mapping[str, Any]) -> float:
+    """Return the time of all stages, without their steps, which are parts of them."""
+    return float(sum(value for name, value in result["seconds"].items() if "/" not in name))
+
+
 def percent(value: float | None) -> str:
     """Return a share as a percentage with one decimal, or a dash."""
     return "-" if value is None else f"{100 * value:.1f}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.files import replacing
 from experiments.store import digest
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,11 @@ class Job:
     id: str
     stages: dict[str, str]
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """Key -> value of its overrides, as text."""
+        return dict(map(assignment, self.overrides))
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -55,6 +60,12 @@ class Sweep:
     arguments: list[str]
 
 
+def assignment(override: str) -> tuple[str, str]:
+    """Return an override's key and value: ``+a.b=3`` is ``a.b`` and ``3``."""
+    key, _, value = override.partition("=")
+    return key.lstrip("+~"), value
+
+
 def sweep_name(preset: str | None, ids: Sequence[str]) -> str:
     """Return the name of the sweep over the runs of these ids."""
     return f"{preset or 'sweep'}-{digest(sorted(ids))[:8]}"
@@ -73,9 +84,8 @@ def save_sweep(runs_dir: Path, sweep: Sweep) -> Path:
             plain["created"] = _read(path).created
         except (ValueError, OSError):
             log.warning("%s is damaged; it is written again", path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
     return path
 
 
@@ -107,8 +117,8 @@ def axes_of(combinations: Sequence[Sequence[str]]) -> dict[str, list[str]]:
     values: dict[str, dict[str, None]] = {}
     for overrides in combinations:
         for override in overrides:
-            key, _, value = override.partition("=")
-            values.setdefault(key.lstrip("+~"), {})[value] = None
+            key, value = assignment(override)
+            values.setdefault(key, {})[value] = None
     return {key: list(found) for key, found in values.items() if len(found) > 1}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.result import load_results
 from experiments.statistics import Estimate, over_seeds
-from experiments.summary import lookup
+from experiments.summary import lookup, total_seconds
 from experiments.sweep import Sweep, load_sweeps
 from experiments.table_experiment import experiment_grid
 from experiments.table_grid import GAP, WRITERS, Column, Grid, Value, frame
@@ -188,8 +188,7 @@ def row(result: Mapping[str, Any]) -> dict[str, Value]:
         rate = lookup(result["scores"][model], measure)
         if rate is not None:
             cells[column] = Estimate(float(rate["value"]), float(rate["low"]), float(rate["high"]))
-    steps = (value for name, value in result["seconds"].items() if "/" not in name)
-    return {**cells, "found": _found(result), "seconds": Estimate(float(sum(steps)))}
+    return {**cells, "found": _found(result), "seconds": Estimate(total_seconds(result))}
 
 
 def _found(result: Mapping[str, Any]) -> str:

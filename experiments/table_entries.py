@@ -95,7 +95,7 @@ def find_entries(
     """Return every run that the sweeps ask for, once."""
     by_id = {str(result["id"]): Run(result, runs_dir) for result in results}
     jobs = {job.id: (sweep, job) for sweep in sweeps for job in sweep.jobs}  # the newest plan
-    overrides = {id_: _overrides(job) for id_, (_, job) in jobs.items()}
+    overrides = {id_: job.settings for id_, (_, job) in jobs.items()}
     keys = dict.fromkeys(key for sweep in sweeps for key in sweep.axes if key != "seed")
     keys |= dict.fromkeys(_GROUPS)
     values = {
@@ -119,12 +119,6 @@ def find_entries(
 
 def _outdated(run: Run | None, job: Job) -> bool:
     return run is not None and planned_stages(run.result) != job.stages
-
-
-def _overrides(job: Job) -> dict[str, str]:
-    """Return key -> value of a job's overrides."""
-    pairs = (override.lstrip("+").partition("=") for override in job.overrides)
-    return {key: value for key, _, value in pairs}
 
 
 def _value(key: str, overrides: Mapping[str, str], run: Run | None) -> str | None:

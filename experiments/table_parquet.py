@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.files import replacing
 from experiments.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -31,12 +31,8 @@ def write_parquet(
     columns of several types, are JSON text.
     """
     path = runs_dir / FILE
-    partial = path.with_name(f".{FILE}.{os.getpid()}")
-    try:
+    with replacing(path) as partial:
         to_frame(runs_dir, results, sweeps).to_parquet(partial, index=False)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

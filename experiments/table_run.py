@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from experiments.artifacts import read_evidence, stage_folder
 
 log = logging.getLogger(__name__)
 
@@ -47,29 +48,16 @@ class Run:
     result: Mapping[str, Any]
     runs_dir: Path
 
-    def _file(self, role: str, name: str) -> Path | None:
-        folder = self.result.get("stages", {}).get(role)
-        path = self.runs_dir / str(folder) / name
-        return path if folder is not None and path.is_file() else None
-
     @functools.cached_property
     def evidence(self) -> Mapping[str, Any]:
         """What the defense found on its way; empty where it is not on this machine."""
-        path = self._file("purify", "evidence.json")
-        if path is None:
-            return {}
-        try:
-            found: Any = json.loads(path.read_text(encoding="utf-8"))
-            return found if isinstance(found, dict) else {}
-        except (OSError, ValueError) as error:
-            log.warning("%s is left out: %s", path, error)
-            return {}
+        return read_evidence(self.runs_dir, self.result)
 
     @functools.cached_property
     def predictions(self) -> Predictions | None:
         """What the purified model predicted; None where that is not on this machine."""
-        path = self._file("evaluate/purified", _FILE)
-        if path is None:
+        path = stage_folder(self.runs_dir, self.result, "evaluate/purified") / _FILE
+        if not path.is_file():
             return None
         try:
             with np.load(path, allow_pickle=False) as arrays:

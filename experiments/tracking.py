@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlparse
 
+from experiments.files import replacing
 from experiments.summary import MEASURES, MODELS, before_and_after, share
 
 if TYPE_CHECKING:
@@ -252,9 +253,8 @@ def _local_folder(run: Any) -> str | None:
 
 
 def _write(path: Path, record: Mapping[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
 def has_key() -> bool:
