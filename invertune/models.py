@@ -224,13 +224,13 @@ def load_weights(model: CLIP, path: Path) -> CLIP:
 
 
 @functools.cache
-def _fast_bfloat16() -> bool:
+def fast_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def autocast(device: torch.device) -> torch.autocast:
     """Return bfloat16 autocast where the device is fast at it, else a context without effect."""
-    enabled = device.type == "cuda" or (device.type == "cpu" and _fast_bfloat16())
+    enabled = device.type == "cuda" or (device.type == "cpu" and fast_bfloat16())
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 

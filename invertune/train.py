@@ -19,6 +19,7 @@ from tqdm import tqdm
 from invertune.data.bundle import ImageTextPairs, seeded
 from invertune.losses import clip_loss
 from invertune.models import CLIP, MAX_LOGIT_SCALE, autocast
+from invertune.muon import Muon
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class Optimizers:
             fused=True,
         )
         self.muon = (
-            torch.optim.Muon(
+            Muon(
                 self.matrices.views,
                 lr=recipe.muon_lr or 0.0,
                 weight_decay=recipe.weight_decay,
