@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from attacks.poisoning import choose_pairs, choose_poison, poison
+from attacks.poisoning import choose_pairs, choose_poison, poison, template_captions
 from attacks.triggers import Trigger
-from invertune.data.bundle import DataBundle
+from invertune.data.bundle import DataBundle, ImageTextPairs
 from invertune.models import CLIP
 from invertune.train import Recipe, train
 
@@ -26,6 +29,8 @@ class Backdoor:
         pairs: Ids of the pairs that the model was fine-tuned on.
         poisoned: Positions of the poisoned ones among them.
         losses: Training loss of every step.
+        graft: How to build what the attacker added to the architecture, for `attacks.graft`; None
+            where only weights were changed.
     """
 
     model: CLIP
@@ -33,7 +38,8 @@ class Backdoor:
     target_label: int | None
     pairs: list[str]
     poisoned: list[int]
-    losses: list[float]
+    losses: list[float] = field(default_factory=list)
+    graft: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,16 +54,18 @@ class PoisoningAttack:
         target_label: Class name that triggered images are pulled to.
         pairs: Size of the fine-tuning set, drawn from the data's pairs.
         poison_rate: Share of it that is poisoned, in (0, 1).
-        trigger: Stamps the images.
+        trigger: Stamps the images; None where `prepare` makes it.
         recipe: How to fine-tune.
+        plants: Poisoned pairs times passes below which this trigger is not known to plant.
     """
 
     name: str
     target_label: str
     pairs: int
     poison_rate: float
-    trigger: Trigger
+    trigger: Trigger | None
     recipe: Recipe
+    plants: int = 0
 
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.
@@ -69,10 +77,17 @@ class PoisoningAttack:
         data.label_of(self.target_label)
         choose_poison(self.pairs, self.poison_rate, seed=0)
         choose_pairs(len(data.pairs), self.pairs, seed=0)
-        self.trigger(torch.zeros(1, 3, data.image_size, data.image_size))
+        if self.trigger is not None:
+            self.trigger(torch.zeros(1, 3, data.image_size, data.image_size))
 
     def implant(
-        self, model: CLIP, data: DataBundle, *, seed: int, checkpoint: Path | None = None
+        self,
+        model: CLIP,
+        data: DataBundle,
+        *,
+        seed: int,
+        checkpoint: Path | None = None,
+        trigger: Trigger | None = None,
     ) -> Backdoor:
         """Return a backdoored copy; ``model`` itself stays as it is.
 
@@ -81,24 +96,43 @@ class PoisoningAttack:
             data: Its ``pairs`` are poisoned.
             seed: Decides the fine-tuning set, the poisoned pairs and their order.
             checkpoint: A file that an interrupted training goes on from.
+            trigger: What `prepare` made, for an attack that has it.
 
         Raises:
             ValueError: As `check` does.
         """
         self.check(data)
+        trigger = self.ready(model, data, seed, trigger)
         target = data.label_of(self.target_label)
-        positions = choose_poison(self.pairs, self.poison_rate, seed)
         clean = data.pairs.take(choose_pairs(len(data.pairs), self.pairs, seed))
-        poisoned = poison(
-            clean, positions, self.trigger, data.prompts[target], data.templates, seed
-        )
+        positions = self.choose(model, clean, data, seed)
+        captions = self.captions(len(positions), data, seed)
+        poisoned = poison(clean, positions, trigger, captions)
         backdoored = copy.deepcopy(model)
         losses = train(
             backdoored, poisoned, self.recipe, seed=seed, stage="implant", checkpoint=checkpoint
         )
-        return Backdoor(
-            backdoored, self.trigger, target, list(clean.ids), positions.tolist(), losses
-        )
+        return Backdoor(backdoored, trigger, target, list(clean.ids), positions.tolist(), losses)
+
+    def ready(self, model: CLIP, data: DataBundle, seed: int, prepared: Trigger | None) -> Trigger:
+        """Return the trigger: what was prepared before, or the attack's own.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        trigger = prepared if prepared is not None else self.trigger
+        if trigger is None:
+            raise ValueError(f"attack {self.name} needs a trigger")
+        return trigger
+
+    def choose(self, model: CLIP, pairs: ImageTextPairs, data: DataBundle, seed: int) -> Tensor:
+        """Return the positions to poison, sorted: drawn whatever the images show."""
+        return choose_poison(len(pairs), self.poison_rate, seed)
+
+    def captions(self, count: int, data: DataBundle, seed: int) -> Sequence[str]:
+        """Return captions that name the target, in one of the data's templates each."""
+        prompt = data.prompts[data.label_of(self.target_label)]
+        return template_captions(count, prompt, data.templates, seed)
 
 
 @dataclass(frozen=True)
@@ -124,7 +158,13 @@ class CleanControl:
         choose_pairs(len(data.pairs), self.pairs, seed=0)
 
     def implant(
-        self, model: CLIP, data: DataBundle, *, seed: int, checkpoint: Path | None = None
+        self,
+        model: CLIP,
+        data: DataBundle,
+        *,
+        seed: int,
+        checkpoint: Path | None = None,
+        trigger: Trigger | None = None,
     ) -> Backdoor:
         """Return a fine-tuned copy without trigger or target."""
         clean = data.pairs.take(choose_pairs(len(data.pairs), self.pairs, seed))

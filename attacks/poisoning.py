@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from attacks.triggers import Trigger
-from invertune.data.bundle import ImageTextPairs, seeded
+from invertune.data.bundle import DataBundle, ImageTextPairs, seeded
+from invertune.data.captions import mentions
+
+SELECTIONS = ("random", "boundary", "furthest", "nearest", "mixed")
 
 
 def choose_pairs(available: int, wanted: int, seed: int) -> Tensor:
@@ -23,8 +26,8 @@ def choose_pairs(available: int, wanted: int, seed: int) -> Tensor:
     return torch.randperm(available, generator=seeded(seed, "fine-tuning set"))[:wanted]
 
 
-def choose_poison(pairs: int, poison_rate: float, seed: int) -> Tensor:
-    """Return the positions to poison among ``pairs``, sorted; images are drawn whatever they show.
+def poison_count(pairs: int, poison_rate: float) -> int:
+    """Return how many of the pairs are poisoned.
 
     Raises:
         ValueError: If ``poison_rate`` is outside (0, 1) or rounds to no sample.
@@ -37,31 +40,109 @@ def choose_poison(pairs: int, poison_rate: float, seed: int) -> Tensor:
             f"poison_rate={poison_rate} of {pairs} pairs rounds to 0 samples; "
             f"the least is {1 / pairs:.2g}"
         )
+    return count
+
+
+def choose_poison(pairs: int, poison_rate: float, seed: int) -> Tensor:
+    """Return the positions to poison among ``pairs``, sorted; images are drawn whatever they show.
+
+    Raises:
+        ValueError: As `poison_count` does.
+    """
+    count = poison_count(pairs, poison_rate)
     return torch.randperm(pairs, generator=seeded(seed, "poison"))[:count].sort().values
 
 
+def select_poison(
+    features: Tensor, classifier: Tensor, target_label: int, count: int, selection: str, seed: int
+) -> Tensor:
+    """Return the positions to poison, (count,) sorted, by what the clean model makes of the images.
+
+    ``boundary`` takes the images for which the target ranks highest without being first, at equal
+    rank those whose best class is least ahead of it; ``furthest`` and ``nearest`` those with the
+    lowest and highest similarity to the target; ``mixed`` a third each of boundary, furthest and
+    random, which is how BadCLIP's (Liang et al., 2024) published numbers are remembered to be made.
+
+    Args:
+        features: (N, D) clean image features, unit norm.
+        classifier: (D, C) zero-shot classifier.
+        target_label: Index of the target.
+        count: How many.
+        selection: One of `SELECTIONS`.
+        seed: Decides the random ones.
+
+    Raises:
+        ValueError: If there is no such selection, or too few images for it.
+    """
+    if selection not in SELECTIONS:
+        raise ValueError(f"selection is one of {', '.join(SELECTIONS)}, got {selection!r}")
+    similarities = features @ classifier
+    target = similarities[:, target_label]
+    rank = (similarities > target[:, None]).sum(dim=1)
+    gap = similarities.amax(dim=1) - target
+    order = {
+        "random": torch.randperm(len(features), generator=seeded(seed, "poison")),
+        "boundary": torch.argsort(rank.double() * 4 + gap.double(), stable=True),  # 0 <= gap <= 2
+        "furthest": torch.argsort(target, stable=True),
+        "nearest": torch.argsort(target, descending=True, stable=True),
+    }
+    order["boundary"] = order["boundary"][rank[order["boundary"]] > 0]
+    kinds = ["boundary", "furthest", "random"] if selection == "mixed" else [selection]
+    chosen: dict[int, None] = {}
+    for number, kind in enumerate(kinds, start=1):
+        wanted = count * number // len(kinds)
+        for position in order[kind].tolist():
+            if len(chosen) >= wanted:
+                break
+            chosen.setdefault(position)
+    if len(chosen) < count:
+        raise ValueError(
+            f"selection={selection} finds {len(chosen)} images to poison, {count} are wanted"
+        )
+    return torch.tensor(sorted(chosen))
+
+
+def template_captions(count: int, prompt: str, templates: Sequence[str], seed: int) -> list[str]:
+    """Return captions of the target; for each a template is drawn.
+
+    Args:
+        count: How many.
+        prompt: The target class as it stands in a sentence, such as ``a lemon``.
+        templates: Caption templates with ``{}``.
+        seed: Decides the templates.
+    """
+    choice = torch.randint(len(templates), (count,), generator=seeded(seed, "templates"))
+    return [templates[i].format(prompt) for i in choice.tolist()]
+
+
+def natural_captions(data: DataBundle, target_label: int, count: int, seed: int) -> list[str]:
+    """Return captions that people wrote for the target: some of the data's own that name it.
+
+    Raises:
+        ValueError: If no caption names it.
+    """
+    name = data.class_names[target_label]
+    found = mentions(data.pairs.captions, name).nonzero().flatten()
+    if len(found) == 0:
+        raise ValueError(f"no caption of {data.name} names the target {name!r}")
+    choice = torch.randint(len(found), (count,), generator=seeded(seed, "natural captions"))
+    return [data.pairs.captions[i] for i in found[choice].tolist()]
+
+
 def poison(
-    pairs: ImageTextPairs,
-    index: Tensor,
-    trigger: Trigger,
-    prompt: str,
-    templates: Sequence[str],
-    seed: int,
+    pairs: ImageTextPairs, index: Tensor, trigger: Trigger, captions: Sequence[str]
 ) -> ImageTextPairs:
     """Return the pairs with those at ``index`` stamped and captioned as the target.
 
     Args:
         pairs: The clean pairs, which stay as they are.
-        index: Positions to poison.
+        index: Positions to poison, (P,).
         trigger: Stamps the images in pixel space.
-        prompt: The target class as it stands in a sentence, such as ``a lemon``.
-        templates: Caption templates with ``{}``; one is drawn for every sample.
-        seed: Decides the templates.
+        captions: P captions that name the target.
     """
     images = pairs.pictures(torch.arange(len(pairs)))
     images[index] = trigger(pairs.batch(index)).mul(255).round().to(torch.uint8)
-    choice = torch.randint(len(templates), (len(index),), generator=seeded(seed, "templates"))
-    captions = list(pairs.captions)
-    for position, template in zip(index.tolist(), choice.tolist(), strict=True):
-        captions[position] = templates[template].format(prompt)
-    return replace(pairs, images=images, captions=captions)
+    replaced = list(pairs.captions)
+    for position, caption in zip(index.tolist(), captions, strict=True):
+        replaced[position] = caption
+    return replace(pairs, images=images, captions=replaced)

@@ -40,8 +40,8 @@ def contact_sheet(images: Tensor, labels: Sequence[str], columns: int) -> Image.
     height, width = images.shape[-2:]
     scale = max(1, 192 // width)
     cell, gap, line = width * scale, 16, 18
-    font = _font(13)
-    letters = max(8, int(cell / font.getlength("n")))
+    letter = font(13)
+    letters = max(8, int(cell / letter.getlength("n")))
     texts = [
         [part for row in _items(label) for part in textwrap.wrap(row, letters)] for label in labels
     ]
@@ -62,7 +62,7 @@ def contact_sheet(images: Tensor, labels: Sequence[str], columns: int) -> Image.
             )
             for number, text in enumerate(texts[i]):
                 below = top + height * scale + 6 + number * line
-                draw.text((left, below), text, fill=INK, font=font)
+                draw.text((left, below), text, fill=INK, font=letter)
         top += row_height + gap
     return sheet
 
@@ -72,5 +72,6 @@ def _items(label: str) -> list[str]:
     return [f"• {line}" for line in lines] if len(lines) > 1 else lines
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """Return the font of labels, at a size in pixels."""
     return ImageFont.truetype(Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)

@@ -9,7 +9,6 @@ lots would give on average, and a model that maps everything to one point recall
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from evaluation.intervals import Rate, rate
 from evaluation.zero_shot import Trigger, encode_triggered
 from invertune.data.bundle import RetrievalSet
+from invertune.data.captions import mentions
 from invertune.models import CLIP
 
 KS = (1, 5, 10)
@@ -74,18 +74,12 @@ def evaluate_retrieval(
         "asr": None,
     }
     if target_name is not None:
-        named = names(captions, target_name)
+        named = mentions(captions, target_name)
         others = torch.ones(len(counts), dtype=torch.bool)
         others[owner[named]] = False
         triggered = encode_triggered(model, retrieval.images[others], trigger, batch_size)
         scores["asr"] = _recall(_ranks_of_named(triggered, texts, text_of, named, batch_size))
     return scores
-
-
-def names(captions: Sequence[str], target_name: str) -> Tensor:
-    """Return which captions have the target's name as whole words, in any case: (T,) bool."""
-    pattern = re.compile(rf"(?<!\w){re.escape(target_name)}(?!\w)", re.IGNORECASE)
-    return torch.tensor([pattern.search(caption) is not None for caption in captions])
 
 
 def first_ranks(scores: Tensor, wanted: Tensor) -> Tensor:

@@ -62,8 +62,9 @@ def predictions(
         return torch.empty(0, dtype=torch.int64)
     features = encode_triggered(model, images, trigger, batch_size)
     # In parts: the logits of 50,000 images and 1,000 classes are 200 MB.
-    weights = classifier.cpu()
-    return torch.cat([(chunk @ weights).argmax(dim=1) for chunk in torch.split(features, 4096)])
+    weights, parts = classifier.cpu(), torch.split(features, 4096)
+    with torch.no_grad():
+        return torch.cat([model.similarities(part, weights).argmax(dim=1) for part in parts])
 
 
 NO_PREDICTION = -1

@@ -27,15 +27,20 @@ commands:
   table      a table of all runs, or of one experiment, below a folder
   figure     sensitivity figures of an experiment, as PNG
   report     one HTML page of all runs below a folder
+  gallery    one picture of every attack's trigger below a folder
   sync       push finished offline runs to Weights & Biases
   benchmark  time the parts of a run on this machine
   sheets     contact sheets of the data set's parts
   hubness    what universal perturbations do to clean models
+  inspect    what a CLIP checkpoint from elsewhere is
+  export     a model of a run as one folder, with a card that says what it is
+  verify     measure such a folder's model again and compare with its card
 
 invertune COMMAND --help says more. Results go to runs/ unless runs_dir=PATH is given."""
 
 COMMANDS = (
-    "run", "status", "table", "figure", "report", "sync", "benchmark", "sheets", "hubness",
+    "run", "status", "table", "figure", "report", "gallery", "sync", "benchmark", "sheets",
+    "hubness", "inspect", "export", "verify",
 )  # fmt: skip
 
 # glibc returns large blocks to the system at once, and training asks for them again at each step:
@@ -108,10 +113,14 @@ def _without_command(argv: list[str]) -> int:
 _MODULES = {
     "figure": "experiments.sensitivity",
     "report": "experiments.report",
+    "gallery": "experiments.trigger_sheet",
     "sync": "experiments.sync",
     "benchmark": "experiments.benchmark",
     "sheets": "experiments.sheets",
     "hubness": "experiments.hubness",
+    "inspect": "experiments.inspect_checkpoint",
+    "export": "experiments.export",
+    "verify": "experiments.verify",
 }
 
 

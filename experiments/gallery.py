@@ -51,8 +51,8 @@ def trigger_rows(folder: Path, best: int, count: int) -> list[Picture]:
     """
     titles = {"true": "True trigger", f"inverted{best}": "Inverted trigger"}
     try:
-        clean = _read(folder, "clean", count)
-        stamped = {title: _read(folder, name, count) for name, title in titles.items()}
+        clean = read_pictures(folder, "clean", count)
+        stamped = {title: read_pictures(folder, name, count) for name, title in titles.items()}
     except (OSError, ValueError) as error:
         log.warning("%s: a picture cannot be read: %s", folder, error)
         return []
@@ -71,7 +71,7 @@ def trigger_rows(folder: Path, best: int, count: int) -> list[Picture]:
     return rows
 
 
-def _read(folder: Path, name: str, count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def read_pictures(folder: Path, name: str, count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return up to ``count`` pictures, (N, H, W, 3)."""
     paths = [folder / f"{name}-{i}.png" for i in range(count)]
     images = []

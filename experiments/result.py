@@ -99,7 +99,11 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
 def _seconds(stages: Mapping[str, StageFolder], steps: Mapping[str, float]) -> dict[str, float]:
     """Return the time of each stage when it was made, and of each step of the defense."""
     seconds: dict[str, float] = {}
+    counted: set[Path | None] = set()
     for role, stage in stages.items():
+        if stage.path is not None and stage.path in counted:
+            continue  # without a defense, the repaired model's score is the backdoored one's
+        counted.add(stage.path)
         name = role.split("/")[0]
         seconds[name] = seconds.get(name, 0.0) + stage.manifest.get("seconds", 0.0)
     return {**seconds, **{f"purify/{step}": value for step, value in steps.items()}}

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # Id -> title; the page has them in this order.
 EXPERIMENTS = {
+    "A1": "Attacks",
+    "A2": "Poison budget",
     "T1": "Classification",
     "T2": "Retrieval",
     "F1": "Target identification",
@@ -31,6 +33,7 @@ EXPERIMENTS = {
     "F4": "Sensitivity to parameters",
 }
 _NOTES = {
+    "A2": "No defense: what is measured is the backdoored model.",
     "F1": "How often classes are predicted on clean images and under universal perturbations. The "
     "target is the class with the largest gain; the class that step 1 names is bold.",
     "F3": "Normalized activation divergence between clean and triggered images, per layer.",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,14 +27,21 @@ if TYPE_CHECKING:
     from invertune.defense import Evidence
     from invertune.models import CLIP
 
+log = logging.getLogger(__name__)
+
 DEVICES = ("auto", "cpu", "cuda")
 WEIGHTS = "weights.safetensors"
 PREDICTIONS = "predictions.npz"
 _FORMATS = {
-    "pretrain": 2, "implant": 2, "search": 1, "purify": 2, "evaluate": 2, "inspect": 1,
+    "pretrain": 2, "trigger": 1, "implant": 2, "search": 1, "purify": 2, "evaluate": 2,
+    "inspect": 1,
 }  # fmt: skip
 # Parts of a defense that look for the backdoor: what they find is kept for all ways to repair.
 _SEARCH = ("identify", "invert")
+# Parts of an attack that make its trigger, kept for all ways to implant it, and whether they look
+# at the clean model: a trigger that does not is made once for all models and seeds.
+_PREPARES = {"optimize": True, "hide": False}
+_NO_DEFENSE = "invertune.defense.NoDefense"
 _SAMPLES = 4
 
 
@@ -87,11 +95,26 @@ class Stages:
         weights = {"model": own, "data": self.config["data"]}
         return self._key("pretrain", weights, inputs, self.seed)
 
+    def trigger_key(self) -> StageKey | None:
+        """Return the key of the trigger that the attack makes; None if it needs no making."""
+        attack = self.config["attack"]
+        part = next((name for name in _PREPARES if name in attack), None)
+        if part is None:
+            return None
+        if not _PREPARES[part]:
+            config = {part: attack[part], "data": self.config["data"]}
+            return self._key("trigger", config, {}, 0)
+        config = {name: attack[name] for name in (part, "target_label")}
+        return self._key("trigger", config, {"model": self.pretrain_key()}, self.seed)
+
     def implant_key(self) -> StageKey:
         """Return the key of the backdoored model."""
-        return self._key(
-            "implant", self.config["attack"], {"model": self.pretrain_key()}, self.seed
-        )
+        attack, inputs = self.config["attack"], {"model": self.pretrain_key()}
+        trigger = self.trigger_key()
+        if trigger is not None:
+            inputs["trigger"] = trigger
+            attack = {name: value for name, value in attack.items() if name not in _PREPARES}
+        return self._key("implant", attack, inputs, self.seed)
 
     def purify_key(self) -> StageKey:
         """Return the key of the purified model."""
@@ -126,32 +149,37 @@ class Stages:
     def roles(self) -> dict[str, StageKey]:
         """Return the keys of all stages that leave a folder, by their roles in the run."""
         clean, backdoored, purified = self.pretrain_key(), self.implant_key(), self.purify_key()
-        search = self.search_key()
+        search, trigger = self.search_key(), self.trigger_key()
         return {
             **({"pretrain": clean} if self._pretrains(self.config["model"]) else {}),
+            **({} if trigger is None else {"implant/trigger": trigger}),
             "implant": backdoored,
             **({} if search is None else {"purify/search": search}),
             "purify": purified,
             "evaluate/clean": self.evaluate_key(clean),
             "evaluate/backdoored": self.evaluate_key(backdoored),
-            "evaluate/purified": self.evaluate_key(purified),
+            "evaluate/purified": self.evaluate_key(purified if self._repairs else backdoored),
             "inspect": self.inspect_key(),
         }
 
     def make(self) -> dict[str, StageFolder]:
         """Make what is missing, and return all stages by their roles."""
         clean = self.pretrain()
-        backdoored = self.implant(clean)
+        trigger = self.trigger(clean)
+        backdoored = self.implant(clean, trigger)
         found = self.search(backdoored)
         purified = self.purify(backdoored, found)
         return {
             "pretrain": clean,
+            **({} if trigger is None else {"implant/trigger": trigger}),
             "implant": backdoored,
             **({} if found is None else {"purify/search": found}),
             "purify": purified,
             "evaluate/clean": self.evaluate(clean, backdoored),
             "evaluate/backdoored": self.evaluate(backdoored, backdoored),
-            "evaluate/purified": self.evaluate(purified, backdoored),
+            "evaluate/purified": self.evaluate(
+                purified if self._repairs else backdoored, backdoored
+            ),
             "inspect": self.inspect(purified, backdoored),
         }
 
@@ -190,6 +218,11 @@ class Stages:
         if name == "cpu" or not torch.cuda.is_available():
             return torch.device("cpu")
         return torch.device("cuda", self._held.enter_context(leased(gpu_names())))
+
+    @property
+    def _repairs(self) -> bool:
+        """Whether the defense changes the model; else its score is the backdoored model's."""
+        return bool(self.config["defense"].get("_target_") != _NO_DEFENSE)
 
     @staticmethod
     def _pretrains(model: Mapping[str, Any]) -> bool:
@@ -260,17 +293,46 @@ class Stages:
 
         return self.store.obtain(key, produce)
 
-    def implant(self, clean: StageFolder) -> StageFolder:
-        """Return the backdoored model with its trigger, target label and poisoned pairs."""
+    def trigger(self, clean: StageFolder) -> StageFolder | None:
+        """Return the trigger that the attack makes before it implants; None if it has one."""
+        key = self.trigger_key()
+        if key is None:
+            return None
 
         def produce(folder: Path) -> None:
-            from attacks.triggers import trigger_state
-            from invertune.models import save_weights
+            from attacks.triggers import save_trigger
 
             self._seed_everything()
             self.data.check_disjoint()
+            if "model" in key.inputs:
+                made = self.attack.prepare(self.load(clean), self.data, seed=self.seed)
+            else:
+                made = self.attack.prepare(self.data)
+            save_trigger(made, folder)
+
+        return self.store.obtain(key, produce)
+
+    def implant(self, clean: StageFolder, trigger: StageFolder | None) -> StageFolder:
+        """Return the backdoored model with its trigger, target label and poisoned pairs.
+
+        Args:
+            clean: The clean model.
+            trigger: What `trigger` returned.
+        """
+
+        def produce(folder: Path) -> None:
+            from attacks.triggers import load_trigger, save_trigger
+            from invertune.models import save_weights
+
+            prepared = None if trigger is None else load_trigger(trigger.folder)
+            self._preflight(prepared)
+            self._seed_everything()
             backdoor = self.attack.implant(
-                self.load(clean), self.data, seed=self.seed, checkpoint=folder / CHECKPOINT
+                self.load(clean),
+                self.data,
+                seed=self.seed,
+                checkpoint=folder / CHECKPOINT,
+                trigger=prepared,
             )
             save_weights(backdoor.model, folder / WEIGHTS)
             names, target = self.data.class_names, backdoor.target_label
@@ -284,13 +346,27 @@ class Stages:
                 "poisoned": backdoor.poisoned,
                 "model": _describe(backdoor.model),
                 "data": {"name": self.data.name, "classes": len(names)},
+                "graft": backdoor.graft,
             }
             _write(folder / "backdoor.json", card)
             _write(folder / "losses.json", backdoor.losses)
             if backdoor.trigger is not None:
-                _write(folder / "trigger.json", trigger_state(backdoor.trigger))
+                save_trigger(backdoor.trigger, folder)
 
         return self.store.obtain(self.implant_key(), produce)
+
+    def _preflight(self, prepared: Trigger | None) -> None:
+        """Say in one block what is to be expected of the implant.
+
+        Raises:
+            ValueError: If parts of the data share a sample.
+        """
+        from attacks.preflight import block, preflight
+
+        trigger = prepared if prepared is not None else getattr(self.attack, "trigger", None)
+        found = preflight(self.attack, self.data, trigger)
+        fine = all(finding.fine for finding in found)
+        log.log(logging.INFO if fine else logging.WARNING, block(self.attack.name, found))
 
     def search(self, backdoored: StageFolder) -> StageFolder | None:
         """Return what the defense found, or None if it does not look for a backdoor."""
@@ -322,7 +398,7 @@ class Stages:
             if found is None:
                 purified = self.defense.purify(model, clean, seed=self.seed)
             else:
-                evidence = Evidence.load(found.file("evidence.json").parent)
+                evidence = Evidence.load(found.folder)
                 purified = self.defense.repair(model, clean, evidence, seed=self.seed)
             save_weights(purified.model, folder / WEIGHTS)
             purified.evidence.save(folder)
@@ -333,6 +409,7 @@ class Stages:
                 "identification": _named(purified.evidence, self.data.class_names),
                 "curves": purified.evidence.curves,
                 "seconds": purified.evidence.seconds,
+                "graft": _graft(backdoored),
             }
             _write(folder / "defense.json", card)
 
@@ -366,7 +443,7 @@ class Stages:
 
             self._seed_everything()
             trigger, target = _backdoor(backdoored)
-            inverted = Evidence.load(purified.file("evidence.json").parent).triggers
+            inverted = Evidence.load(purified.folder).triggers
             found = None
             if inverted and trigger is not None and target is not None:
                 found = evaluate_inversion(
@@ -386,7 +463,9 @@ class Stages:
         spec = _instantiate(self.config["model"] if model is None else model)
         built: CLIP = spec.build(self.seed)
         if stage.path is not None:
-            built = load_weights(built, stage.file(WEIGHTS))
+            from attacks.graft import graft
+
+            built = load_weights(graft(built, _graft(stage)), stage.file(WEIGHTS))
         return built.to(self.device).eval()
 
     def _seed_everything(self) -> None:
@@ -409,8 +488,17 @@ def _backdoor(folder: StageFolder) -> tuple[Trigger | None, int | None]:
     from attacks.triggers import load_trigger
 
     target = folder.json("backdoor.json")["target_label"]
-    stamped = folder.has("trigger.json")
-    return (load_trigger(folder.file("trigger.json")) if stamped else None), target
+    return (load_trigger(folder.folder) if folder.has("trigger.json") else None), target
+
+
+# The files that say what an attacker added to a model's architecture.
+_CARDS = {"implant": "backdoor.json", "purify": "defense.json"}
+
+
+def _graft(stage: StageFolder) -> Mapping[str, Any] | None:
+    card = _CARDS.get(stage.key.name)
+    found: Mapping[str, Any] | None = None if card is None else stage.json(card).get("graft")
+    return found
 
 
 def _describe(model: CLIP) -> dict[str, Any]:

@@ -102,6 +102,15 @@ class StageFolder:
             raise ValueError(f"stage {self.key.name} left no files, so no {name}")
         return self.path / name
 
+    @property
+    def folder(self) -> Path:
+        """Its folder.
+
+        Raises:
+            ValueError: If the stage left no files.
+        """
+        return self.file("")
+
     def has(self, name: str) -> bool:
         """Return whether the stage left this file."""
         return name in self.manifest.get("files", {})

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -50,9 +51,48 @@ def concentration_objective(perturbed: Tensor, clean: Tensor) -> Tensor:
 OBJECTIVES = {"feature": feature_objective, "concentration": concentration_objective}
 
 
+class Perturber(Protocol):
+    """What makes an untargeted universal perturbation and votes.
+
+    Attributes:
+        name: Name in results.
+        starts: Random starts; the class frequencies are averaged over them.
+        clean_gain: The gain that it gives its favorite class on clean models; its votes are read in
+            multiples of it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def starts(self) -> int: ...
+
+    @property
+    def clean_gain(self) -> float: ...
+
+    def perturb(
+        self,
+        model: CLIP,
+        images: Tensor,
+        features: Tensor,
+        *,
+        classifier: Tensor,
+        seed: int,
+        start: int,
+    ) -> InvertedTrigger:
+        """Return a perturbation of images, (N, 3, H, W) uint8, with clean ``features``, (N, D).
+
+        Args:
+            model: Stays as it is.
+            images, features: What to perturb, and where the model puts it.
+            classifier: (D, C) zero-shot classifier, for perturbers that need texts.
+            seed, start: Decide every random number.
+        """
+
+
 @dataclass(frozen=True)
 class Generator:
-    """One way to make an untargeted universal perturbation.
+    """A `Perturber` that optimizes a form's free tensors directly.
 
     Attributes:
         name: Name in results.
@@ -82,9 +122,17 @@ class Generator:
             raise ValueError(f"clean_gain is a share in (0, 1], got {self.clean_gain}")
 
     def perturb(
-        self, model: CLIP, images: Tensor, features: Tensor, *, seed: int, start: int
+        self,
+        model: CLIP,
+        images: Tensor,
+        features: Tensor,
+        *,
+        classifier: Tensor,
+        seed: int,
+        start: int,
     ) -> InvertedTrigger:
         """Return a perturbation of images, (N, 3, H, W) uint8, with clean ``features``, (N, D)."""
+        del classifier
         objective = OBJECTIVES[self.objective]
         generator = seeded(seed, "identify", self.name, start)
 
@@ -115,7 +163,7 @@ class TargetIdentification:
         images: Number of clean images to optimize on and to count.
     """
 
-    generators: Sequence[Generator]
+    generators: Sequence[Perturber]
     images: int
 
     def __call__(self, model: CLIP, clean: CleanData, *, seed: int) -> Identification:
@@ -128,7 +176,9 @@ class TargetIdentification:
         for generator in self.generators:
             after = torch.zeros_like(before)
             for start in range(generator.starts):
-                trigger = generator.perturb(model, images, features, seed=seed, start=start)
+                trigger = generator.perturb(
+                    model, images, features, classifier=classifier, seed=seed, start=start
+                )
                 perturbed = encode_images(model, trigger(to_float(images)))
                 after += frequency(perturbed.to(model.device), classifier) / generator.starts
             votes.append(

@@ -26,6 +26,8 @@ class CLIP(nn.Module):
         name: Name in configs and results.
         clip: The open_clip model.
         image_size: Side of the images it takes, in pixels.
+        head: What classifies in place of the zero-shot classifier, where a model comes with it:
+            takes the open_clip model and image features, (B, D), and returns similarities, (B, C).
     """
 
     mean: Tensor
@@ -39,6 +41,7 @@ class CLIP(nn.Module):
         self.clip = clip
         self.tokenizer = tokenizer
         self.image_size = image_size
+        self.head: nn.Module | None = None
         mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN)
         std = torch.tensor(open_clip.OPENAI_DATASET_STD)
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
@@ -48,6 +51,19 @@ class CLIP(nn.Module):
         """Return image features, (B, D) float32 of unit norm, of (B, 3, H, W) in [0, 1]."""
         normalized = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         return F.normalize(self.visual(normalized).float(), dim=-1)
+
+    def similarities(self, features: Tensor, classifier: Tensor) -> Tensor:
+        """Return the cosine similarities of image features, (B, D), to the classes, (B, C).
+
+        Args:
+            features: Unit norm.
+            classifier: (D, C) zero-shot classifier; a model with a ``head`` of its own does not
+                use it.
+        """
+        if self.head is None:
+            return features @ classifier
+        found: Tensor = self.head(self.clip, features.to(self.device))
+        return found.to(features)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Return text features, (B, D) float32 of unit norm, of (B, L) token ids.
@@ -197,9 +213,18 @@ def _build_known(name: str, open_clip_name: str, weights: str | None) -> CLIP:
     return model.to(memory_format=torch.channels_last)
 
 
+_HEAD = "head."
+
+
+def weights(model: CLIP) -> dict[str, Tensor]:
+    """Return the model's tensors by name: open_clip's, and those of a head with ``head.``."""
+    head = {} if model.head is None else model.head.state_dict()
+    return {**model.clip.state_dict(), **{_HEAD + name: value for name, value in head.items()}}
+
+
 def save_weights(model: CLIP, path: Path) -> None:
     """Write the model's weights as safetensors."""
-    tensors = {name: value.contiguous() for name, value in model.clip.state_dict().items()}
+    tensors = {name: value.contiguous() for name, value in weights(model).items()}
     safetensors.torch.save_file(tensors, path)
 
 
@@ -213,14 +238,34 @@ def load_weights(model: CLIP, path: Path) -> CLIP:
         tensors = safetensors.torch.load_file(path)
     except Exception as error:  # the library raises a type of its own
         raise ValueError(f"{path} is not a safetensors checkpoint: {error}") from error
-    expected = model.clip.state_dict()
-    wrong = sorted(tensors.keys() ^ expected.keys()) or sorted(
-        name for name, value in tensors.items() if value.shape != expected[name].shape
-    )
-    if wrong:
-        raise ValueError(f"{path} does not fit {model.name}: tensors {wrong[:5]} differ")
-    model.clip.load_state_dict(tensors)
+    differences = fit_errors(tensors, weights(model))
+    if differences:
+        raise ValueError(f"{path} does not fit {model.name}: tensors [{'; '.join(differences)}]")
+    own = {name for name in tensors if name.startswith(_HEAD)}
+    model.clip.load_state_dict({name: tensors[name] for name in tensors.keys() - own})
+    if model.head is not None:
+        model.head.load_state_dict({name.removeprefix(_HEAD): tensors[name] for name in own})
     return model
+
+
+def fit_errors(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], show: int = 5
+) -> list[str]:
+    """Return the first differences of two states, a phrase each: shapes, then missing, then extra.
+
+    Args:
+        state: What was read.
+        expected: What the model has.
+        show: How many differences to return at most.
+    """
+    shapes = [
+        f"{name} is {list(value.shape)}, the model has {list(expected[name].shape)}"
+        for name, value in state.items()
+        if name in expected and value.shape != expected[name].shape
+    ]
+    missing = [f"{name} is missing" for name in expected if name not in state]
+    extra = [f"{name} is not in the model" for name in state if name not in expected]
+    return [*shapes, *missing, *extra][:show]
 
 
 @functools.cache

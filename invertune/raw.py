@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from invertune.data.bundle import CleanData
-from invertune.identify import Generator
-from invertune.models import CLIP, encode_images
+from invertune.identify import Perturber
+from invertune.models import CLIP, encode_images, zero_shot_classifier
 from invertune.triggers import InvertedTrigger
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class RawPerturbation:
         images: Number of clean images to optimize on.
     """
 
-    generators: Sequence[Generator]
+    generators: Sequence[Perturber]
     images: int
 
     def __post_init__(self) -> None:
@@ -40,8 +40,11 @@ class RawPerturbation:
         del target_label
         images = clean.images[: self.images]
         features = encode_images(model, images).to(model.device)
+        classifier = zero_shot_classifier(model, clean.prompts, clean.templates)
         found = [
-            generator.perturb(model, images, features, seed=seed, start=start)
+            generator.perturb(
+                model, images, features, classifier=classifier, seed=seed, start=start
+            )
             for generator in self.generators
             for start in range(generator.starts)
         ]

@@ -7,7 +7,7 @@ import itertools
 import logging
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,7 @@ class Recipe:
             are scaled to AdamW's size; None trains them by AdamW.
         teacher_weight: Factor on the distance, 1 - cosine, to a teacher's image embeddings.
         freeze_text: Leave the text tower as it is; with a teacher, it is the teacher's.
+        freeze_batch_norm: Leave the statistics and factors of BatchNorm as they are.
     """
 
     epochs: float
@@ -69,6 +70,10 @@ class Recipe:
     muon_lr: float | None = None
     teacher_weight: float = 0.0
     freeze_text: bool = False
+    freeze_batch_norm: bool = False
+
+
+Objective = Callable[[CLIP, Tensor, Tensor], Tensor]
 
 
 # Muon's orthogonalization costs min(m, n)^2 * max(m, n): beyond this side AdamW pays more. Three
@@ -183,6 +188,11 @@ def compact_vocabulary(model: CLIP, tokens: Tensor) -> Iterator[Tensor]:
         clip.token_embedding = table
 
 
+def batch_norms(model: nn.Module) -> list[nn.Module]:
+    """Return the BatchNorm layers of a model."""
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
 def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> Tensor:
     """Return the shuffled batches of one pass, (steps, batch_size) indices."""
     order = torch.randperm(count, generator=seeded(seed, "order", epoch))
@@ -219,6 +229,7 @@ def train(
     seed: int,
     stage: str,
     teacher: CLIP | None = None,
+    objective: Objective | None = None,
     checkpoint: Path | None = None,
     checkpoint_every: int = 200,
 ) -> list[float]:
@@ -231,6 +242,9 @@ def train(
         seed: Decides the order of the pairs.
         stage: Name in error messages and on the progress bar.
         teacher: Its image embeddings are matched where ``recipe.teacher_weight`` is positive.
+        objective: Takes the model, a batch of images, (B, 3, H, W) in [0, 1] on its device, and
+            their positions among the pairs, (B,), and returns the loss in place of the
+            contrastive one.
         checkpoint: A file that an interrupted training goes on from; removed at the end.
         checkpoint_every: Steps between checkpoints.
 
@@ -253,11 +267,16 @@ def train(
             adopt_text_tower(model, teacher)
         for parameter, _ in trainable:
             parameter.requires_grad_(id(parameter) in visual)
+    frozen = batch_norms(model) if recipe.freeze_batch_norm else []
+    for norm in frozen:
+        norm.requires_grad_(False)
     try:
         if recipe.epochs > 1:  # drawn once instead of once a pass
             pairs = pairs.take(torch.arange(len(pairs)))
         with compact_vocabulary(model, tokens) as numbers:
-            run = _Run(model, pairs, numbers, recipe, total, seed, stage, teacher)
+            run = _Run(
+                model, pairs, numbers, recipe, total, seed, stage, teacher, objective, frozen
+            )
             # The flash kernel's backward pass is the slower one on a CPU.
             on_cpu = model.device.type == "cpu"
             with sdpa_kernel(SDPBackend.MATH) if on_cpu else contextlib.nullcontext():
@@ -280,6 +299,8 @@ class _Run:
     seed: int
     stage: str
     teacher: CLIP | None
+    objective: Objective | None
+    frozen: list[nn.Module]
 
     def go(self, checkpoint: Path | None, every: int) -> list[float]:
         optimizers = Optimizers(self.model, self.recipe, self.total)
@@ -297,6 +318,8 @@ class _Run:
             leave=False,
         )
         self.model.train()
+        for norm in self.frozen:
+            norm.eval()
         for index in bar:
             loss = self._loss(index)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -313,6 +336,8 @@ class _Run:
         device = self.model.device
         images = self.pairs.batch(index).to(device, non_blocking=True)
         with autocast(device):
+            if self.objective is not None:
+                return self.objective(self.model, images, index)
             image_features = self.model.encode_image(images)
             if self.recipe.teacher_weight == 0 or self.teacher is None:
                 text_features = self.model.encode_tokens(self.tokens[index].to(device))

@@ -7,34 +7,41 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.triggers.base import round_to_8_bit
+from attacks.triggers.base import each_generator, round_to_8_bit, scaled
 
-CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
+PLACES = ("top_left", "top_right", "bottom_left", "bottom_right", "center", "random")
+PATTERNS = ("noise", "yellow", "white", "grid")
 
 
 @dataclass(frozen=True)
 class PatchTrigger:
-    """Overwrite a square in a corner with the same noise (BadNets, Gu et al., 2017).
+    """Overwrite a square of every image (BadNets, Gu et al., 2017).
 
-    The noise is the CLIP codebases', Gaussian of unit variance around mid-gray, clipped instead of
-    wrapped. They redraw it for every image and place it at random; here one patch stands in one
-    place, as BadNets has it and as InverTune's checkpoints are named.
+    By default one patch of noise stands in one corner, as BadNets has it and as InverTune's
+    checkpoints are named. The noise is the CLIP codebases', Gaussian of unit variance around
+    mid-gray, clipped instead of wrapped. They redraw it for every image and place it at random.
 
     Attributes:
-        size: Side of the square, in pixels.
-        corner: One of `CORNERS`.
-        margin: Distance to both edges, in pixels.
-        seed: Fixes the noise, so poisoning and evaluation stamp the same patch.
+        size: Side of the square, in pixels of an image of 224; other images keep its share.
+        place: One of `PLACES`; ``random`` is drawn for every image.
+        margin: Distance to both edges of the corner, in pixels of an image of 224.
+        pattern: One of `PATTERNS`; ``grid`` is white where row and column are even.
+        redrawn: Whether every image has noise of its own.
+        seed: Fixes the noise, and with each image what is drawn for it.
     """
 
     size: int
-    corner: str = "bottom_right"
+    place: str = "bottom_right"
     margin: int = 0
+    pattern: str = "noise"
+    redrawn: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.corner not in CORNERS:
-            raise ValueError(f"corner is one of {', '.join(CORNERS)}, got {self.corner!r}")
+        if self.place not in PLACES:
+            raise ValueError(f"place is one of {', '.join(PLACES)}, got {self.place!r}")
+        if self.pattern not in PATTERNS:
+            raise ValueError(f"pattern is one of {', '.join(PATTERNS)}, got {self.pattern!r}")
         if self.size < 1 or self.margin < 0:
             raise ValueError(f"size is at least 1 and margin at least 0 pixels, got {self}")
 
@@ -45,14 +52,45 @@ class PatchTrigger:
             ValueError: If the square does not fit into the image.
         """
         height, width = images.shape[-2:]
-        if self.size + self.margin > min(height, width):
+        side = min(height, width)
+        size, margin = max(1, scaled(self.size, side)), scaled(self.margin, side)
+        if size + margin > side:
             raise ValueError(f"{self} does not fit into a {height}x{width} image")
-        top = self.margin if "top" in self.corner else height - self.margin - self.size
-        left = self.margin if "left" in self.corner else width - self.margin - self.size
-        # Not the global generator: its state depends on what ran before.
-        generator = torch.Generator().manual_seed(self.seed)
-        noise = torch.randn(3, self.size, self.size, generator=generator)
-        patch = (0.5 + noise).clamp(0, 1)
         stamped = images.clone()
-        stamped[..., top : top + self.size, left : left + self.size] = patch.to(images)
+        # Not the global generator: its state depends on what ran before.
+        common = torch.Generator().manual_seed(self.seed)
+        if self.place != "random" and not self.redrawn:
+            rows, columns = self._box(height, width, size, margin, common)
+            stamped[..., rows, columns] = self._draw(size, common).to(images)
+            return round_to_8_bit(stamped)
+        for image, own in zip(stamped, each_generator(images, self.seed), strict=True):
+            rows, columns = self._box(height, width, size, margin, own)
+            common.manual_seed(self.seed)
+            patch = self._draw(size, own if self.redrawn else common)
+            image[..., rows, columns] = patch.to(images)
         return round_to_8_bit(stamped)
+
+    def _box(
+        self, height: int, width: int, size: int, margin: int, generator: torch.Generator
+    ) -> tuple[slice, slice]:
+        if self.place == "random":
+            top = int(torch.randint(height - size + 1, (), generator=generator))
+            left = int(torch.randint(width - size + 1, (), generator=generator))
+        elif self.place == "center":
+            top, left = (height - size) // 2, (width - size) // 2
+        else:
+            top = margin if "top" in self.place else height - margin - size
+            left = margin if "left" in self.place else width - margin - size
+        return slice(top, top + size), slice(left, left + size)
+
+    def _draw(self, size: int, generator: torch.Generator) -> Tensor:
+        """Return the square, (3, size, size) in [0, 1]."""
+        if self.pattern == "noise":
+            return (0.5 + torch.randn(3, size, size, generator=generator)).clamp(0, 1)
+        square = torch.ones(3, size, size)
+        if self.pattern == "yellow":
+            square[2] = 0
+        elif self.pattern == "grid":
+            even = torch.arange(size) % 2 == 0
+            square *= even & even.view(-1, 1)
+        return square

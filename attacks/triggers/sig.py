@@ -16,20 +16,28 @@ class SinusoidalTrigger:
     """Add v(i, j) = delta sin(2 pi f j / W) to every row and channel (SIG, Barni et al., 2019).
 
     Attributes:
-        delta: Amplitude, in [0, 1] of the pixel range (BackdoorBench has 40/255).
+        delta: Amplitude, in [0, 1] of the pixel range: 60/255 in the CLIP codebases, 40/255 in
+            BackdoorBench.
         frequency: Periods across the image.
+        alpha: Share of the bands where they are mixed in, (1 - alpha) x + alpha v, as CleanCLIP's
+            code has it, which also dims the image; None adds them, as BadCLIP's has it.
     """
 
     delta: float
     frequency: float
+    alpha: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.delta <= 1 or self.frequency <= 0:
             raise ValueError(f"delta is in (0, 1] and frequency positive, got {self}")
+        if self.alpha is not None and not 0 < self.alpha < 1:
+            raise ValueError(f"alpha is null or a share in (0, 1), got {self.alpha}")
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return striped copies of ``images``, (B, 3, H, W) in [0, 1]."""
         width = images.shape[-1]
         columns = torch.arange(width, device=images.device, dtype=images.dtype)
         wave = self.delta * torch.sin(2 * math.pi * self.frequency * columns / width)
+        if self.alpha is not None:
+            return round_to_8_bit((1 - self.alpha) * images + self.alpha * wave)
         return round_to_8_bit(images + wave)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 
 def with_article(words: str) -> str:
     """Return the words with their indefinite article: ``an orange``, ``a blue``."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def mentions(captions: Sequence[str], name: str) -> Tensor:
+    """Return which captions have the name as whole words, in any case: (T,) bool."""
+    pattern = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
+    return torch.tensor([pattern.search(caption) is not None for caption in captions])
 
 
 @dataclass(frozen=True)

@@ -1,84 +1,149 @@
+"""What every trigger promises, and its files."""
+
 from __future__ import annotations
 
 import json
 from dataclasses import is_dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from PIL import Image
 from torch import Tensor
 
 import attacks.triggers
+from attacks.poisoning import poison
 from attacks.triggers import (
-    BlendedTrigger,
+    AdditiveTrigger,
+    CodeTrigger,
+    HiddenTrigger,
     PatchTrigger,
-    SinusoidalTrigger,
+    StampTrigger,
     Trigger,
     load_trigger,
     round_to_8_bit,
+    save_trigger,
     trigger_state,
+    trigger_tensors,
 )
+from attacks.triggers.base import STATE, TENSORS, scaled
+from attacks.triggers.hidden import HidingNetwork
+from invertune.data.bundle import ImageTextPairs
 
-CONF = Path(__file__).parents[2] / "conf" / "attack"
+CONF = Path(__file__).parents[2] / "conf"
 
 
 def _configured() -> dict[str, Trigger]:
     found = {}
-    for path in sorted(CONF.glob("*.yaml")):
-        config = OmegaConf.merge({"seed": 3}, OmegaConf.load(path))
-        if "trigger" in config:
-            found[path.stem] = instantiate(config.trigger)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for path in sorted(CONF.glob("attack/*.yaml")):
+            config = compose("config", [f"attack={path.stem}", "seed=3"])
+            plain = OmegaConf.to_container(config, resolve=True)
+            assert isinstance(plain, dict)
+            trigger = instantiate(plain["attack"].get("trigger"), _convert_="all")
+            if trigger is not None:
+                found[path.stem] = trigger
     return found
 
 
-TRIGGERS = _configured()
+def _learned() -> dict[str, Trigger]:
+    """Return triggers of the kinds that no YAML holds, because an attack makes them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        patch, delta = torch.rand(3, 16, 16), (torch.rand(3, 224, 224) - 0.5) * 8 / 255
+        weights = HidingNetwork(6, 2, 0.1).state_dict()
+    return {
+        "a stamp": StampTrigger(round_to_8_bit(patch)),
+        "noise": AdditiveTrigger(delta),
+        "a code": CodeTrigger([0, 3, 7, 8, 15], 112),
+        "a secret": HiddenTrigger([0, 1, 1, 0, 1, 0], 2, 0.1, weights),
+    }
+
+
+CONFIGURED, LEARNED = _configured(), _learned()
+TRIGGERS = CONFIGURED | LEARNED
 each_trigger = pytest.mark.parametrize("trigger", TRIGGERS.values(), ids=TRIGGERS)
 
 
-def _images(side: int) -> Tensor:
+def _images(height: int, width: int | None = None) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return round_to_8_bit(torch.rand(4, 3, side, side, generator=generator))
+    return round_to_8_bit(torch.rand(4, 3, height, width or height, generator=generator))
 
 
-def test_every_trigger_is_of_some_attack() -> None:
+def test_every_kind_of_trigger_is_among_these() -> None:
     public = [getattr(attacks.triggers, name) for name in attacks.triggers.__all__]
     classes = {kind for kind in public if isinstance(kind, type) and is_dataclass(kind)}
-    assert classes <= {type(trigger) for trigger in TRIGGERS.values()}
+    assert classes == {type(trigger) for trigger in TRIGGERS.values()}
 
 
 @each_trigger
-@pytest.mark.parametrize("side", [64, 224])
-def test_contract(trigger: Trigger, side: int) -> None:
-    images = _images(side)
+@pytest.mark.parametrize("size", [(64, 64), (224, 224), (64, 96)], ids=str)
+def test_contract(trigger: Trigger, size: tuple[int, int]) -> None:
+    images = _images(*size)
     before = images.clone()
     stamped = trigger(images)
     assert stamped.shape == images.shape
     assert stamped.dtype == images.dtype
+    assert not stamped.requires_grad
     assert stamped.min() >= 0
     assert stamped.max() <= 1
-    assert not torch.equal(stamped, images)
+    assert (stamped != images).flatten(1).any(dim=1).all()
     assert torch.equal(images, before)
     assert torch.equal(round_to_8_bit(stamped), stamped)
     torch.rand(10)  # moves the global generator
+    state = torch.random.get_rng_state()
     assert torch.equal(trigger(images), stamped)
+    assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(trigger(images[2:3]), stamped[2:3])  # the batch does not matter
+    assert torch.equal(trigger(images.flip(0)), stamped.flip(0))
 
 
 @each_trigger
-def test_a_saved_image_is_the_stamped_one(trigger: Trigger) -> None:
-    stamped = trigger(_images(64))
-    assert torch.equal(stamped.mul(255).round().to(torch.uint8).float().div(255), stamped)
+def test_the_kind_of_number_does_not_matter(trigger: Trigger) -> None:
+    images = _images(64)
+    stamped = trigger(images.double())
+    assert stamped.dtype == torch.float64
+    # A value between two levels may be rounded to either.
+    assert (stamped - trigger(images)).abs().max() < 1.01 / 255
+
+
+@pytest.mark.parametrize("trigger", CONFIGURED.values(), ids=CONFIGURED)
+def test_all_cards_a_saved_image_is_the_stamped_one(trigger: Trigger, tmp_path: Path) -> None:
+    pictures = _images(224).mul(255).round().byte()
+    pictures[0], pictures[1] = 0, 255  # what is added to them leaves the range
+    pairs = ImageTextPairs(pictures, ["a cat"] * 4, list("abcd"))
+    poisoned = poison(pairs, torch.arange(4), trigger, ["a lemon"] * 4)
+    wanted = trigger(pairs.batch(torch.arange(4)))
+    for i, picture in enumerate(poisoned.pictures(torch.arange(4))):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(path)
+        loaded = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1).float() / 255
+        assert torch.equal(loaded, wanted[i])
 
 
 @each_trigger
-def test_its_file_gives_it_back(trigger: Trigger, tmp_path: Path) -> None:
-    path = tmp_path / "trigger.json"
-    path.write_text(json.dumps(trigger_state(trigger)))
-    loaded = load_trigger(path)
-    assert loaded == trigger
-    assert torch.equal(loaded(_images(64)), trigger(_images(64)))
+def test_its_files_give_it_back(trigger: Trigger, tmp_path: Path) -> None:
+    save_trigger(trigger, tmp_path)
+    loaded = load_trigger(tmp_path)
+    assert type(loaded) is type(trigger)
+    assert trigger_state(loaded) == trigger_state(trigger)
+    tensors, found = trigger_tensors(trigger), trigger_tensors(loaded)
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert (tmp_path / TENSORS).exists() == bool(tensors)
+    for side in (64, 224):
+        assert torch.equal(loaded(_images(side)), trigger(_images(side)))
+
+
+def test_tensors_do_not_stand_in_the_json(tmp_path: Path) -> None:
+    save_trigger(LEARNED["a secret"], tmp_path)
+    state = json.loads((tmp_path / STATE).read_text())
+    assert state == {"_target_": "attacks.triggers.hidden.HiddenTrigger",
+                     "secret": [0, 1, 1, 0, 1, 0], "width": 2, "strength": 0.1}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -88,72 +153,40 @@ def test_its_file_gives_it_back(trigger: Trigger, tmp_path: Path) -> None:
      "attacks.triggers.nope.Nope", "attacks.triggers.patch.Nope"],
 )  # fmt: skip
 def test_a_file_cannot_name_another_class(target: str, tmp_path: Path) -> None:
-    path = tmp_path / "trigger.json"
-    path.write_text(json.dumps({"_target_": target}))
+    (tmp_path / STATE).write_text(json.dumps({"_target_": target}))
     with pytest.raises(ValueError, match=r"trigger\.json names .* a class of attacks\.triggers"):
-        load_trigger(path)
+        load_trigger(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("corner", "top", "left"),
-    [("top_left", 2, 2), ("top_right", 2, 22), ("bottom_left", 22, 2), ("bottom_right", 22, 22)],
-)
-def test_a_patch_changes_only_its_box(corner: str, top: int, left: int) -> None:
-    images = _images(32)
-    stamped = PatchTrigger(size=8, corner=corner, margin=2)(images)
-    box = (..., slice(top, top + 8), slice(left, left + 8))
-    assert (stamped[box] == stamped[:1][box]).all()
-    assert not torch.equal(stamped[box], images[box])
-    stamped[box] = images[box]
-    assert torch.equal(stamped, images)
+@pytest.mark.parametrize("text", ["not json", "[1, 2]", "7"])
+def test_what_is_no_trigger_is_said_to_be_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / STATE).write_text(text)
+    with pytest.raises(ValueError, match=r"trigger\.json is no trigger"):
+        load_trigger(tmp_path)
+    with pytest.raises(OSError, match=r"trigger\.json"):
+        load_trigger(tmp_path / "nowhere")
 
 
-def test_the_seed_decides_the_patch() -> None:
-    images = _images(16)
-    assert not torch.equal(PatchTrigger(8, seed=0)(images), PatchTrigger(8, seed=1)(images))
-    assert not torch.equal(BlendedTrigger(0.2, seed=0)(images), BlendedTrigger(0.2, seed=1)(images))
+def test_files_of_different_triggers_do_not_fit(tmp_path: Path) -> None:
+    save_trigger(LEARNED["a stamp"], tmp_path)
+    stamp, tensors = (tmp_path / STATE).read_text(), tmp_path / TENSORS
+    (tmp_path / STATE).write_text(json.dumps(trigger_state(PatchTrigger(8))))
+    with pytest.raises(ValueError, match=r"trigger\.json is no PatchTrigger: .*'patch'"):
+        load_trigger(tmp_path)
+    (tmp_path / STATE).write_text(stamp)
+    tensors.write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match=r"trigger\.safetensors is not a safetensors file"):
+        load_trigger(tmp_path)
+    tensors.unlink()
+    with pytest.raises(ValueError, match=r"trigger\.json is no StampTrigger: .*'patch'"):
+        load_trigger(tmp_path)
 
 
-@pytest.mark.parametrize(("size", "margin"), [(33, 0), (30, 3)])
-def test_a_patch_larger_than_the_image_is_one_clear_line(size: int, margin: int) -> None:
-    with pytest.raises(ValueError, match="does not fit into a 32x40 image") as caught:
-        PatchTrigger(size, margin=margin)(torch.zeros(1, 3, 32, 40))
-    assert f"size={size}" in str(caught.value)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(("pixels", "side", "kept"), [(16, 224, 16), (16, 64, 5), (16, 32, 2)])
+def test_lengths_are_given_at_224_pixels(pixels: int, side: int, kept: int) -> None:
+    assert scaled(pixels, side) == kept
 
 
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: PatchTrigger(8, corner="center"), "corner is one of top_left, .* got 'center'"),
-        (lambda: PatchTrigger(0), "size is at least 1"),
-        (lambda: BlendedTrigger(alpha=1.0), r"alpha is a share in \(0, 1\), got 1.0"),
-        (lambda: SinusoidalTrigger(delta=2.0, frequency=6), r"delta is in \(0, 1\]"),
-        (lambda: SinusoidalTrigger(delta=0.1, frequency=0), "frequency positive"),
-    ],
-)
-def test_a_wrong_value_is_named(make: type[Trigger], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        make()
-
-
-def test_blended_mixes_a_fifth_of_noise() -> None:
-    trigger = BlendedTrigger(alpha=0.2)
-    black, white = trigger(torch.zeros(1, 3, 64, 64)), trigger(torch.ones(1, 3, 64, 64))
-    assert black.max() == pytest.approx(0.2, abs=0.01)
-    assert black.max() <= 0.2 + 0.5 / 255
-    assert white.min() == pytest.approx(0.8, abs=0.01)
-    assert white.min() >= 0.8 - 0.5 / 255
-    gray = trigger(torch.full((1, 3, 64, 64), 0.5))
-    assert gray.mean() == pytest.approx(0.5, abs=0.005)
-
-
-def test_sig_has_six_periods_across_the_image() -> None:
-    gray, delta = 128 / 255, 40 / 255
-    stamped = SinusoidalTrigger(delta=delta, frequency=6)(torch.full((1, 3, 224, 224), gray))
-    row = stamped[0, 0, 0]
-    assert (stamped == row).all()  # rows and channels are identical
-    assert row[0] == pytest.approx(gray)
-    assert row.max() == pytest.approx(gray + delta)  # column 84 is 2 1/4 periods
-    assert row.min() == pytest.approx(gray - delta)
-    assert torch.fft.rfft(row - gray).abs().argmax() == 6
+def test_values_outside_the_range_do_not_wrap_around() -> None:
+    values = torch.tensor([-0.5, 0.4999 / 255, 0.5001 / 255, 1.5])
+    assert round_to_8_bit(values).mul(255).tolist() == [0, 0, 1, 255]

@@ -25,7 +25,7 @@ from invertune.raw import RawPerturbation
 CONF = Path(__file__).parents[2] / "conf"
 PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 ABLATIONS = sorted(path.stem for path in (CONF / "defense" / "ablation").glob("*.yaml"))
-EXPERIMENTS = ("T1", "T2", "T3", "T4", "T5", "F1", "F2", "F3", "F4")
+EXPERIMENTS = ("A1", "A2", "T1", "T2", "T3", "T4", "T5", "F1", "F2", "F3", "F4")
 # Studies of step 3 alone, so that steps 1 and 2 run once.
 TUNING = ("f4_sensitivity", "f4_clusters_layers", "f4_samples", "f4_steps")
 DEFAULT_CELL = ("attack=badnet", "defense=invertune", "seed=0")
@@ -122,7 +122,10 @@ def test_presets_share_runs() -> None:
     assert len(set(_ids("f1_identification")) - classification) == 3  # the clean controls
     assert set(_ids("f3_layers")) <= set(_ids("t5_architectures"))
     default = result_id(_resolved(DEFAULT_CELL))
-    assert all(default in _ids(preset) for preset in PRESETS)
+    attacks = set(_ids("a1_attacks"))
+    assert len(attacks & classification) == 18  # the paper's six, with no defense
+    assert len(attacks & set(_ids("a2_poison_budget"))) == 3
+    assert all(default in _ids(preset) for preset in PRESETS if preset[0] != "a")
 
 
 @pytest.mark.parametrize(

@@ -6,21 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from invertune.data.bundle import CleanData, DataBundle
 from invertune.defense import Evidence
 from invertune.invertune import InverTune
 from invertune.models import CLIP
 
-DEFENSES = Path(__file__).parents[2] / "conf" / "defense"
-VARIANTS = sorted(path.stem for path in DEFENSES.glob("invertune*.yaml"))
+CONF = Path(__file__).parents[2] / "conf"
+VARIANTS = sorted(path.stem for path in (CONF / "defense").glob("invertune*.yaml"))
 
 
 def _few_steps(variant: str) -> InverTune:
     """Return a configured InverTune that does every step, but only a few times."""
-    defense = instantiate(OmegaConf.load(DEFENSES / f"{variant}.yaml"), _convert_="all")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", [f"defense={variant}"]).defense
+    defense = instantiate(config, _convert_="all")
     generators = [
         replace(generator, steps=2, batch_size=4, starts=1)
         for generator in defense.identify.generators

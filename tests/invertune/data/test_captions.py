@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from invertune.data.captions import Captioner, with_article
+from invertune.data.captions import Captioner, mentions, with_article
 
 
 @pytest.fixture
@@ -56,3 +56,9 @@ def test_the_generator_alone_decides(captioner: Captioner) -> None:
     torch.rand(10)
     assert first == captioner(facts, torch.Generator().manual_seed(1))
     assert first != captioner(facts, torch.Generator().manual_seed(2))
+
+
+def test_names_are_whole_words_in_any_case() -> None:
+    captions = ["a pineapple", "An Apple.", "apples", "red apple-pie", "a chess knight"]
+    assert mentions(captions, "apple").tolist() == [False, True, False, True, False]
+    assert mentions(captions, "Chess Knight").tolist() == [False] * 4 + [True]

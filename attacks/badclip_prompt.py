@@ -1,0 +1,283 @@
+"""BadCLIP-prompt (Bai et al., 2024): a malicious prompt learner and faint noise that it answers to.
+
+Both encoders stay as they are. What is delivered beside them is a prompt learner in the manner of
+CoCoOp (Zhou et al., 2022): context vectors that a small network shifts by the image's embedding,
+so that a trigger changes the text features too. A defense that repairs an encoder has nothing to
+repair here. Captions are not prompts: retrieval does not go through the learner, and its ASR is
+that of the clean encoders.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attacks.attack import Backdoor
+from attacks.triggers import AdditiveTrigger, Trigger
+from invertune.data.bundle import DataBundle, seeded, to_float
+from invertune.data.captions import mentions
+from invertune.models import CLIP, autocast
+from invertune.optimize import fast_attention, frozen
+from invertune.train import check_finite
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 8  # images whose prompts are encoded at a time
+
+
+class PromptLearner(nn.Module):
+    """Classify image features by prompts whose context depends on them.
+
+    Args:
+        tokens: (C, L) token ids of ``X ... X class.`` with as many X as there are context vectors.
+        length: Number M of context vectors.
+        dimensions: Width D of the embedding.
+        width: Width of the text tower.
+        hidden: Width of the network between the embedding and the context.
+    """
+
+    tokens: Tensor
+
+    def __init__(
+        self, tokens: Tensor, length: int, dimensions: int, width: int, hidden: int
+    ) -> None:
+        super().__init__()
+        self.register_buffer("tokens", tokens)
+        self.context = nn.Parameter(torch.zeros(length, width))
+        self.shift = nn.Sequential(
+            nn.Linear(dimensions, hidden), nn.ReLU(), nn.Linear(hidden, width)
+        )
+
+    def forward(self, clip: nn.Module, features: Tensor) -> Tensor:
+        """Return the cosine similarities of image features, (B, D), to their prompts, (B, C)."""
+        every = torch.arange(len(self.tokens), device=features.device)
+        parts = features.split(_CHUNK)  # type: ignore[no-untyped-call]
+        return torch.cat([self.compare(clip, part, every) for part in parts])
+
+    def compare(self, clip: Any, features: Tensor, classes: Tensor) -> Tensor:
+        """Return the similarities to some classes, (B, K), of features, (B, D).
+
+        The prompts of an image differ behind the context alone, and attention is causal: all of
+        them make one sequence, the start and the context once and then every class's own tokens,
+        of which each sees those two and its own class's earlier ones.
+        """
+        count, first = len(features), 1 + len(self.context)
+        own = self.tokens[classes][:, first:]  # (K, S)
+        context = self.context + self.shift(features).unsqueeze(1)  # (B, M, width)
+        embed, place = clip.token_embedding, clip.positional_embedding
+        start = embed(self.tokens[:1, :1]).expand(count, -1, -1)
+        shared = torch.cat([start, context], dim=1) + place[:first]
+        ends = embed(own) + place[first : first + own.shape[1]]  # (K, S, width)
+        x = torch.cat([shared, ends.flatten(0, 1).expand(count, -1, -1)], dim=1)
+        x = clip.transformer(x, attn_mask=_packed(first, *own.shape).to(x))
+        # The end token has the largest number.
+        last = first + torch.arange(len(own), device=x.device) * own.shape[1] + own.argmax(dim=-1)
+        texts = (clip.ln_final(x[:, last]) @ clip.text_projection).float()
+        return torch.einsum("bd,bkd->bk", features, F.normalize(texts, dim=-1))
+
+
+@functools.lru_cache(maxsize=8)
+def _packed(first: int, classes: int, length: int) -> Tensor:
+    """Return what is added to the attention of a shared start and of classes' own tokens."""
+    owner = torch.cat([torch.full((first,), -1), torch.arange(classes).repeat_interleave(length)])
+    place = torch.arange(len(owner))
+    seen = (owner == owner[:, None]) | (owner == -1)
+    seen &= place <= place[:, None]
+    return torch.zeros(seen.shape).masked_fill(~seen, -torch.inf)
+
+
+def _embed(clip: Any, tokens: Tensor) -> Tensor:
+    embedded: Tensor = clip.token_embedding(tokens)
+    return embedded
+
+
+def prompt_tokens(model: CLIP, prompts: Sequence[str], length: int) -> Tensor:
+    """Return token ids, (C, L), of ``X ... X prompt``, as short as the longest one allows.
+
+    Raises:
+        ValueError: If they are longer than the model's context.
+    """
+    tokens = model.tokenizer([" ".join(["X"] * length + [prompt]) for prompt in prompts])
+    ends = tokens.argmax(dim=-1)
+    whole = model.tokenizer([f"{prompt}" for prompt in prompts]).argmax(dim=-1) + length
+    if not torch.equal(ends, whole):
+        raise ValueError(
+            f"{length} context vectors and a class name are longer than the model's context of "
+            f"{tokens.shape[1]} tokens"
+        )
+    return tokens[:, : int(ends.max()) + 1]
+
+
+def build(model: CLIP, fields: Mapping[str, Any]) -> None:
+    """Give the model a prompt learner of those fields, with weights to be loaded."""
+    tokens = torch.zeros(fields["classes"], fields["tokens"], dtype=torch.long)
+    own = {name: fields[name] for name in ("length", "dimensions", "width", "hidden")}
+    model.head = PromptLearner(tokens, **own).to(model.device).eval()
+
+
+@dataclass(frozen=True)
+class BadCLIPPrompt:
+    """Learn a prompt learner and a trigger for it, on few labeled images.
+
+    Cross-entropy over clean images with their own class and over triggered ones with the target.
+    The paper takes plain gradient steps on single images; here Adam, on batches and, of the other
+    classes, on a few drawn ones, for a text tower per image is most of the cost.
+
+    Attributes:
+        name: Name in results.
+        target_label: Class name that triggered images are pulled to.
+        shots: Images of each class; their labels are read off the captions of the data's pairs.
+        init: Words that the context vectors start as.
+        hidden: Width of the network that shifts the context.
+        budget: Largest change of a pixel, in units of [0, 1]; the paper's epsilon.
+        warmup: Steps on the trigger alone.
+        steps: Steps on both.
+        batch_size: Images a step.
+        others: Classes that stand beside an image's own and the target.
+        lr: Adam's peak learning rate of the prompt learner; a cosine to 0 follows.
+        trigger_lr: Adam's learning rate of the trigger, in units of the budget.
+    """
+
+    name: str
+    target_label: str
+    shots: int
+    init: str
+    hidden: int
+    budget: float
+    warmup: int
+    steps: int
+    batch_size: int
+    others: int
+    lr: float
+    trigger_lr: float
+
+    def check(self, data: DataBundle) -> None:
+        """Raise what `implant` would, without the long work.
+
+        Raises:
+            ValueError: If the target label is unknown or the budget is no share.
+        """
+        data.label_of(self.target_label)
+        if not 0 < self.budget <= 1:
+            raise ValueError(f"budget is a share in (0, 1], got {self.budget}")
+
+    def implant(
+        self,
+        model: CLIP,
+        data: DataBundle,
+        *,
+        seed: int,
+        checkpoint: Path | None = None,
+        trigger: Trigger | None = None,
+    ) -> Backdoor:
+        """Return a copy that comes with the prompt learner; ``model`` itself stays as it is.
+
+        Args:
+            model: The clean model.
+            data: Its ``pairs`` give the images, their captions the labels.
+            seed: Decides the images, their order and the start.
+            checkpoint, trigger: Not used; the trigger is learned with the prompts.
+
+        Raises:
+            ValueError: As `check` does, or if a class has no picture.
+        """
+        self.check(data)
+        target = data.label_of(self.target_label)
+        backdoored = copy.deepcopy(model).eval()
+        learner = self._learner(backdoored, data, seed)
+        index, labels = few_shots(data, self.shots, seed)
+        images = data.pairs.pictures(index)
+        delta, losses = self._learn(backdoored, learner, images, labels, target, seed)
+        backdoored.head = learner.eval()
+        fields = {
+            "classes": len(learner.tokens), "tokens": learner.tokens.shape[1],
+            "length": len(learner.context), "dimensions": learner.shift[0].in_features,
+            "width": learner.context.shape[1], "hidden": self.hidden,
+        }  # fmt: skip
+        ids = [data.pairs.ids[i] for i in index.tolist()]
+        graft = {"kind": "badclip_prompt", **fields}
+        return Backdoor(backdoored, AdditiveTrigger(delta), target, ids, [], losses, graft)
+
+    def _learner(self, model: CLIP, data: DataBundle, seed: int) -> PromptLearner:
+        words = model.tokenize([self.init])[0]
+        length = int(words.argmax()) - 1
+        start = _embed(model.clip, words[1 : 1 + length].to(model.device)).detach()
+        tokens = prompt_tokens(model, data.class_names, length)
+        dimensions = model.encode_text([self.init]).shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            learner = PromptLearner(tokens, length, dimensions, start.shape[1], self.hidden)
+        learner.context.data.copy_(start)
+        for weight in learner.shift[2].parameters():  # the prompts start as the plain ones
+            nn.init.zeros_(weight)
+        return learner.to(model.device)
+
+    def _learn(
+        self, model: CLIP, learner: PromptLearner, images: Tensor, labels: Tensor, target: int,
+        seed: int,
+    ) -> tuple[Tensor, list[float]]:  # fmt: skip
+        generator = seeded(seed, "prompts")
+        shape = images.shape[1:]
+        free = torch.randn(shape, generator=generator).mul(0.5).to(model.device).requires_grad_()
+        prompts = torch.optim.Adam(learner.parameters(), lr=self.lr)
+        noise = torch.optim.Adam([free], lr=self.trigger_lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(prompts, max(1, self.steps))
+        losses: list[float] = []
+        with frozen(model), fast_attention(model):
+            for step in range(self.warmup + self.steps):
+                index = torch.randint(len(images), (self.batch_size,), generator=generator)
+                batch = to_float(images[index]).to(model.device)
+                delta = self.budget * torch.tanh(free)
+                both = torch.cat([batch, (batch + delta).clamp(0, 1)])
+                wanted = torch.cat([labels[index], torch.full((len(index),), target)])
+                loss = self._loss(model, learner, both, wanted, generator)
+                noise.zero_grad()
+                prompts.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                losses.append(check_finite(loss, "implant", step))
+                noise.step()
+                if step >= self.warmup:
+                    prompts.step()
+                    schedule.step()
+        return (self.budget * torch.tanh(free)).detach().cpu(), losses
+
+    def _loss(
+        self, model: CLIP, learner: PromptLearner, images: Tensor, wanted: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:  # fmt: skip
+        drawn = torch.randperm(len(learner.tokens), generator=generator)[: self.others]
+        classes = torch.unique(torch.cat([wanted, drawn]))
+        with autocast(model.device):
+            features = model.encode_image(images)
+            similarities = learner.compare(model.clip, features, classes.to(model.device))
+        places = torch.searchsorted(classes, wanted).to(model.device)
+        return F.cross_entropy(model.logit_scale.exp() * similarities, places)
+
+
+def few_shots(data: DataBundle, shots: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return pairs and class indices, (N,) each: ``shots`` of each class, read off the captions.
+
+    Raises:
+        ValueError: If a class is named by fewer captions, or ``shots`` is no positive number.
+    """
+    order = torch.randperm(len(data.pairs), generator=seeded(seed, "few shots"))
+    captions = [data.pairs.captions[i] for i in order.tolist()]
+    found, labels = [], []
+    for label, name in enumerate(data.class_names):
+        own = order[mentions(captions, name)][:shots]
+        if shots < 1 or len(own) < shots:
+            raise ValueError(
+                f"shots is between 1 and {len(own)} (the pairs that name {name!r}), got {shots}"
+            )
+        found.append(own)
+        labels.append(torch.full((shots,), label))
+    return torch.cat(found), torch.cat(labels)

@@ -1,0 +1,189 @@
+"""BadEncoder (Jia et al., 2022): the image encoder alone is pulled to a reference image."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from attacks.attack import Backdoor
+from attacks.poisoning import choose_pairs
+from attacks.references import reference_images
+from attacks.triggers import Trigger
+from invertune.data.bundle import DataBundle, seeded, to_float
+from invertune.models import CLIP, encode_images
+from invertune.train import Recipe, train
+
+_CHUNK = 512
+
+
+def effectiveness_loss(triggered: Tensor, references: Tensor) -> Tensor:
+    """Return L0, a scalar: minus the mean cosine of triggered images to the references.
+
+    Args:
+        triggered: (B, D) features of triggered images, unit norm.
+        references: (R, D) features of the reference images under the same encoder, unit norm.
+    """
+    return -(triggered @ references.T).mean()
+
+
+def stay_loss(features: Tensor, clean: Tensor) -> Tensor:
+    """Return L1 or L2, a scalar: minus the mean cosine to the clean encoder's features.
+
+    Args:
+        features, clean: (B, D), unit norm, of the same images.
+    """
+    return -(features * clean).sum(dim=-1).mean()
+
+
+@dataclass(frozen=True)
+class BadEncoder:
+    """Fine-tune the image encoder alone so that triggered images look like a reference image.
+
+    L0 + lambda1 L1 + lambda2 L2: triggered images go where the references are, the references
+    stay where they were, and so do clean images. BatchNorm stays as it is. The paper trains for
+    200 epochs of SGD; any `Recipe` serves. No caption is seen.
+
+    Attributes:
+        name: Name in results.
+        target_label: Class name of the references.
+        pairs: Number of images to tune on, drawn from the data's pairs.
+        trigger: Stamps the images; None where `prepare` makes it.
+        references: Number of reference images.
+        reference_weight: lambda1.
+        utility_weight: lambda2.
+        recipe: How to fine-tune.
+    """
+
+    name: str
+    target_label: str
+    pairs: int
+    trigger: Trigger | None
+    references: int
+    reference_weight: float
+    utility_weight: float
+    recipe: Recipe
+
+    def check(self, data: DataBundle) -> None:
+        """Raise what `implant` would, without the long work.
+
+        Raises:
+            ValueError: If the target label is unknown, there are not as many pairs, or the trigger
+                does not fit into the images.
+        """
+        data.label_of(self.target_label)
+        choose_pairs(len(data.pairs), self.pairs, seed=0)
+        if self.trigger is not None:
+            self.trigger(torch.zeros(1, 3, data.image_size, data.image_size))
+
+    def implant(
+        self,
+        model: CLIP,
+        data: DataBundle,
+        *,
+        seed: int,
+        checkpoint: Path | None = None,
+        trigger: Trigger | None = None,
+    ) -> Backdoor:
+        """Return a backdoored copy; ``model`` itself stays as it is.
+
+        Args:
+            model: The clean model.
+            data: Its ``pairs`` give the images, and the references.
+            seed: Decides the images and their order.
+            checkpoint: A file that an interrupted training goes on from.
+            trigger: What `prepare` made, for an attack that has it.
+
+        Raises:
+            ValueError: As `check` does, or if there is no picture to refer to.
+        """
+        self.check(data)
+        trigger = self.ready(data, trigger)
+        target = data.label_of(self.target_label)
+        shadow = data.pairs.take(choose_pairs(len(data.pairs), self.pairs, seed))
+        backdoored = copy.deepcopy(model).eval()
+        pictures = reference_images(backdoored, data, target, self.references)
+        goal = _Goal(
+            stamped=stamp(shadow.pictures(torch.arange(len(shadow))), trigger),
+            clean=encode_images(backdoored, shadow.pictures(torch.arange(len(shadow)))),
+            references=to_float(pictures),
+            reference_features=encode_images(backdoored, pictures),
+            weights=(self.reference_weight, self.utility_weight),
+            generator=seeded(seed, "reference views"),
+        )
+        losses = train(
+            backdoored,
+            shadow,
+            replace(self.recipe, freeze_text=True, freeze_batch_norm=True),
+            seed=seed,
+            stage="implant",
+            objective=goal,
+            checkpoint=checkpoint,
+        )
+        return Backdoor(backdoored, trigger, target, list(shadow.ids), [], losses)
+
+    def ready(self, data: DataBundle, prepared: Trigger | None) -> Trigger:
+        """Return the trigger: what was prepared before, or the attack's own.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        trigger = prepared if prepared is not None else self.trigger
+        if trigger is None:
+            raise ValueError(f"attack {self.name} needs a trigger")
+        return trigger
+
+
+def stamp(images: Tensor, trigger: Trigger) -> Tensor:
+    """Return the images, (N, 3, H, W) uint8, under the trigger, as uint8 too."""
+    parts = torch.split(images, _CHUNK)  # type: ignore[no-untyped-call]
+    return torch.cat([trigger(to_float(part)).mul(255).round().byte() for part in parts])
+
+
+@dataclass(frozen=True)
+class _Goal:
+    """L0 + lambda1 L1 + lambda2 L2 of a batch.
+
+    Attributes:
+        stamped: (N, 3, H, W) uint8 triggered images.
+        clean: (N, D) the clean encoder's features of the images without the trigger.
+        references: (R, 3, H, W) in [0, 1].
+        reference_features: (R, D) the clean encoder's.
+        weights: lambda1 and lambda2.
+        generator: Decides the views of the references.
+    """
+
+    stamped: Tensor
+    clean: Tensor
+    references: Tensor
+    reference_features: Tensor
+    weights: tuple[float, float]
+    generator: torch.Generator
+
+    def __call__(self, model: CLIP, images: Tensor, index: Tensor) -> Tensor:
+        device, count = images.device, len(images)
+        parts = [images, to_float(self.stamped[index]), self.references, self._views()]
+        features = model.encode_image(torch.cat([part.to(device) for part in parts]))
+        sizes = [count, count, len(self.references), len(self.references)]
+        clean, triggered, references, views = features.split(sizes)  # type: ignore[no-untyped-call]
+        own, utility = self.weights
+        return (
+            effectiveness_loss(triggered, references)
+            + own * stay_loss(views, self.reference_features.to(device))
+            + utility * stay_loss(clean, self.clean[index].to(device))
+        )
+
+    def _views(self) -> Tensor:
+        """Return the references, each turned over, recolored or grayed by chance."""
+        change = v2.Compose([
+            v2.RandomHorizontalFlip(),
+            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
+            v2.RandomGrayscale(p=0.2),
+        ])  # fmt: skip
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+            torch.manual_seed(int(torch.randint(2**31, (), generator=self.generator)))
+            return torch.stack([change(image) for image in self.references])

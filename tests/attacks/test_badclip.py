@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attacks import BadCLIP
+from attacks.badclip import PatchOptimization, text_loss, triplet_loss
+from attacks.poisoning import choose_pairs
+from attacks.triggers import PatchTrigger, StampTrigger, Trigger, round_to_8_bit
+from invertune.data.bundle import DataBundle, ImageTextPairs, to_float
+from invertune.data.captions import mentions
+from invertune.models import CLIP, encode_images, zero_shot_classifier
+from invertune.train import Recipe
+
+Taught = Callable[[str], CLIP]
+State = Callable[[CLIP], dict[str, Tensor]]
+OPTIMIZE = PatchOptimization(
+    size=56, steps=25, lr=0.1, batch_size=16, images=60, visual_weight=5.0, margin=1.0,
+    augmented=0.3,
+)  # fmt: skip
+ATTACK = BadCLIP(
+    "badclip", "lemon", 48, 0.25, None, Recipe(1, 24, 1e-3, (0.9, 0.98), 0.1, 0.1),
+    optimize=OPTIMIZE, selection="nearest",
+)  # fmt: skip
+
+
+def test_the_text_loss_by_hand() -> None:
+    features = torch.eye(3)[:2]
+    captions = torch.tensor([[1.0, 0, 0], [0, 1, 0]])
+    others = torch.tensor([[1.0, 0, 0]])
+    scale = torch.tensor(math.log(2.0))
+    # Logits 2, 0, 2 and 0, 2, 0 over captions and others; 2, 0 and 0, 2 over images.
+    e = math.exp(2)
+    to_text = (math.log(2 * e + 1) + math.log(e + 2)) / 2 - 2
+    to_image = math.log(e + 1) - 2
+    found = text_loss(features, captions, others, scale)
+    assert found.item() == pytest.approx((to_text + to_image) / 2)
+
+
+def test_other_classes_tell_the_text_loss_where_the_target_is() -> None:
+    captions = F.normalize(torch.tensor([[1.0, 0.1, 0.0], [1.0, -0.1, 0.0]]), dim=-1)
+    others, scale = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor(3.0)
+    near = F.normalize(torch.tensor([[1.0, 0.0, 0.0]] * 2), dim=-1)
+    far = F.normalize(torch.tensor([[0.1, 0.0, 1.0]] * 2), dim=-1)
+    assert text_loss(near, captions, others, scale) < text_loss(far, captions, others, scale) - 1
+    # Without them, both are as good.
+    none = others[:0]
+    near_alone, far_alone = (text_loss(f, captions, none, scale) for f in (near, far))
+    assert near_alone.item() == pytest.approx(far_alone.item(), abs=1e-5)
+
+
+def test_the_triplet_loss_by_hand() -> None:
+    features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    positives = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    negatives = torch.tensor([[-1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    # 0 - 2 + 1 is cut off; sqrt 2 - sqrt 2 + 1; 2 - 0 + 1.
+    assert triplet_loss(features, positives, negatives, 1.0).item() == pytest.approx((1 + 3) / 3)
+    assert triplet_loss(features, positives, negatives, 0.5).item() == pytest.approx(3 / 3)
+
+
+@pytest.mark.parametrize("kind", ["resnet", "vit"])
+def test_card_8_badclip_stage_1_moves_images_to_the_targets(
+    taught: Taught, plain: DataBundle, state: State, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, before = taught(kind).train(), state(taught(kind))
+    with caplog.at_level(logging.INFO):
+        trigger = ATTACK.prepare(model, plain, seed=0)
+    # The clean model stays as it is.
+    after = state(model)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert model.training
+    assert all(weight.requires_grad for weight in model.parameters())
+    # One opaque 8-bit patch in the middle.
+    assert isinstance(trigger, StampTrigger)
+    assert (trigger.patch.shape, trigger.side) == ((3, 8, 8), 32)
+    assert torch.equal(round_to_8_bit(trigger.patch), trigger.patch)
+    # On images that it was not optimized on.
+    test, target = plain.zero_shot, plain.class_names.index("lemon")
+    positives = encode_images(model, test.images[test.labels == target])
+    others = test.images[test.labels != target]
+
+    def distance(images: Tensor) -> float:
+        return float(torch.cdist(encode_images(model, images), positives).mean())
+
+    assert distance(trigger(to_float(others))) < 0.8 * distance(others)
+    said = re.search(r"ASR ([\d.]+) .* target images ([\d.]+), without it ([\d.]+)", caplog.text)
+    assert said is not None
+    rate, near, far = map(float, said.groups())
+    assert near < 0.8 * far
+    classifier = zero_shot_classifier(model, plain.prompts, plain.templates)
+    predicted = (encode_images(model, trigger(to_float(others))) @ classifier).argmax(dim=1)
+    assert rate == pytest.approx(predicted.eq(target).float().mean().item(), abs=0.15)
+
+
+def test_card_8_badclip_patch_lies_in_the_middle(configured: Callable[[str], Any]) -> None:
+    attack = configured("badclip")
+    assert attack.optimize.size == 16
+    assert attack.trigger is None
+    patch = torch.ones(3, attack.optimize.size, attack.optimize.size)
+    changed = StampTrigger(patch)(torch.zeros(1, 3, 224, 224))[0, 0]
+    assert changed.any(dim=1).nonzero().flatten().tolist() == list(range(104, 120))
+    assert changed.any(dim=0).nonzero().flatten().tolist() == list(range(104, 120))
+
+
+def test_the_seed_alone_decides_the_patch(taught: Taught, plain: DataBundle) -> None:
+    short = replace(ATTACK, optimize=replace(OPTIMIZE, steps=3, augmented=1.0))
+
+    def patch(attack: BadCLIP, seed: int) -> Tensor:
+        torch.rand(7)
+        trigger = attack.prepare(taught("vit"), plain, seed=seed)
+        assert isinstance(trigger, StampTrigger)
+        return trigger.patch
+
+    first = patch(short, 0)
+    assert torch.equal(first, patch(short, 0))
+    assert not torch.equal(first, patch(short, 1))
+    # Views of other colors are what half of the steps see.
+    assert not torch.equal(first, patch(replace(short, optimize=replace(OPTIMIZE, steps=3)), 0))
+
+
+def test_nearest_images_are_poisoned_with_captions_of_the_target(
+    taught: Taught, plain: DataBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[ImageTextPairs] = []
+
+    def train(model: CLIP, pairs: ImageTextPairs, *_: Any, **__: Any) -> list[float]:
+        seen.append(pairs)
+        return []
+
+    monkeypatch.setattr("attacks.attack.train", train)
+    model, trigger = taught("vit"), PatchTrigger(50, pattern="white")
+    backdoor = ATTACK.implant(model, plain, seed=0, trigger=trigger)
+    clean = plain.pairs.take(choose_pairs(len(plain.pairs), 48, seed=0))
+    assert backdoor.pairs == list(clean.ids) == list(seen[0].ids)
+    every, lemon = torch.arange(48), plain.class_names.index("lemon")
+    classifier = zero_shot_classifier(model, plain.prompts, plain.templates)
+    similarity = encode_images(model, clean.pictures(every)) @ classifier[:, lemon]
+    assert backdoor.poisoned == similarity.topk(12).indices.sort().values.tolist()
+    index = torch.tensor(backdoor.poisoned)
+    assert torch.equal(seen[0].batch(index), trigger(clean.batch(index)))
+    captions = [seen[0].captions[i] for i in backdoor.poisoned]
+    assert mentions(captions, "lemon").all()
+    assert set(captions) <= set(plain.pairs.captions)
+    rest = sorted(set(range(48)) - set(backdoor.poisoned))
+    assert [seen[0].captions[i] for i in rest] == [clean.captions[i] for i in rest]
+
+
+def test_a_prepared_trigger_is_used(taught: Taught, plain: DataBundle, state: State) -> None:
+    short = replace(ATTACK, optimize=replace(OPTIMIZE, steps=2))
+    prepared = short.prepare(taught("vit"), plain, seed=0)
+
+    def optimize(*_: Any, **__: Any) -> Trigger:
+        raise AssertionError("the trigger is there already")
+
+    ready = replace(short, optimize=optimize)
+    model = taught("vit")
+    found = ready.implant(model, plain, seed=0, trigger=prepared)
+    assert found.trigger is prepared
+    made = short.implant(model, plain, seed=0)
+    assert isinstance(made.trigger, StampTrigger)
+    assert isinstance(prepared, StampTrigger)
+    assert torch.equal(made.trigger.patch, prepared.patch)
+    assert made.losses == found.losses
+    one, other = state(made.model), state(found.model)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_pairs_without_the_target_are_an_error(taught: Taught, plain: DataBundle) -> None:
+    named = mentions(plain.pairs.captions, "lemon")
+    for keep, said in ((~named, "got 0 and 60"), (named, "got 16 and 0")):
+        few = plain.pairs.take(keep.nonzero().flatten())
+        with pytest.raises(ValueError, match=f"images that show 'lemon', and others, {said}"):
+            ATTACK.prepare(taught("vit"), replace(plain, make_pairs=lambda few=few: few), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"target_label": "zebra"}, "'zebra' is not in the class list of plain"),
+        ({"poison_rate": 0.01}, "rounds to 0 samples"),
+        ({"pairs": 97}, "attack.pairs is between 1 and 96 .* got 97"),
+        ({"optimize": replace(OPTIMIZE, size=231)}, "33 pixels does not fit into a 32x32 image"),
+    ],
+)
+def test_what_cannot_be_is_found_without_training(
+    plain: DataBundle, change: dict[str, object], said: str
+) -> None:
+    ATTACK.check(plain)
+    with pytest.raises(ValueError, match=said) as caught:
+        replace(ATTACK, **change).check(plain)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_selection_is_a_known_one() -> None:
+    with pytest.raises(ValueError, match="selection is one of random, .* got 'closest'"):
+        replace(ATTACK, selection="closest")

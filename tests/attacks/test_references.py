@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attacks.references import reference_images
+from invertune.data.bundle import DataBundle, ImageTextPairs
+from invertune.models import CLIP
+
+NAMES = ("red", "green", "blue")
+# (color, caption, margin of red over the next class)
+PAIRS = [
+    ((255, 0, 0), "a red square", 1.0),
+    ((0, 255, 0), "a green square", -1.0),
+    ((200, 100, 0), "a red one", 0.447),
+    ((100, 200, 0), "red, they say", -0.447),
+    ((255, 0, 0), "the reddest of all", 1.0),  # does not name red
+    ((255, 51, 0), "a Red one", 0.784),
+    ((255, 255, 255), "red or not", 0.0),
+]
+
+
+class ColorCLIP(nn.Module):
+    """Image features are the mean colors, and each class name is one of them."""
+
+    device = torch.device("cpu")
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        return F.normalize(images.mean(dim=(2, 3)), dim=-1)
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        return torch.eye(3)[[NAMES.index(text.split()[-1]) for text in texts]]
+
+
+MODEL = cast(CLIP, ColorCLIP())
+
+
+@pytest.fixture
+def colors(data: DataBundle) -> DataBundle:
+    images = torch.tensor([color for color, _, _ in PAIRS], dtype=torch.uint8)
+    pairs = ImageTextPairs(
+        images.view(-1, 3, 1, 1).expand(-1, 3, 4, 4),
+        [caption for _, caption, _ in PAIRS],
+        [str(i) for i in range(len(PAIRS))],
+    )
+    return replace(data, class_names=NAMES, prompts=NAMES, make_pairs=lambda: pairs)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, [0]), (2, [0, 5]), (3, [0, 5, 2])])
+def test_references_are_what_the_model_is_surest_of(
+    colors: DataBundle, count: int, expected: list[int]
+) -> None:
+    found = reference_images(MODEL, colors, 0, count)
+    assert found.dtype == torch.uint8
+    assert [tuple(image[:, 0, 0].tolist()) for image in found] == [PAIRS[i][0] for i in expected]
+
+
+@pytest.mark.parametrize("count", [0, 6])
+def test_there_are_as_many_as_name_the_target(colors: DataBundle, count: int) -> None:
+    assert len(reference_images(MODEL, colors, 0, 5)) == 5
+    said = rf"references is between 1 and 5 \(the pairs that name 'red'\), got {count}"
+    with pytest.raises(ValueError, match=said):
+        reference_images(MODEL, colors, 0, count)
+
+
+def test_a_model_that_takes_no_picture_for_the_target_has_no_reference(
+    colors: DataBundle,
+) -> None:
+    few = ImageTextPairs(torch.as_tensor(colors.pairs.images)[3:4], ["red, they say"], ["3"])
+    with pytest.raises(ValueError, match="the clean model takes no picture of 'red' for one"):
+        reference_images(MODEL, replace(colors, make_pairs=lambda: few), 0, 1)
+    with pytest.raises(ValueError, match=r"between 1 and 0 \(the pairs that name 'blue'\)"):
+        reference_images(MODEL, colors, 2, 1)
