@@ -56,7 +56,8 @@ class PoisoningAttack:
         poison_rate: Share of it that is poisoned, in (0, 1).
         trigger: Stamps the images; None where `prepare` makes it.
         recipe: How to fine-tune.
-        plants: Poisoned pairs times passes below which this trigger is not known to plant.
+        plants: Poisoned pairs times passes below which this trigger is not known to plant; in the
+            small world 400 poisons in 5 passes did, 160 in 5 did not.
     """
 
     name: str
@@ -65,7 +66,7 @@ class PoisoningAttack:
     poison_rate: float
     trigger: Trigger | None
     recipe: Recipe
-    plants: int = 0
+    plants: int = 2000
 
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.

@@ -1,8 +1,7 @@
-"""A checkpoint bundle: one folder that says what its model is, what is planted in it, and how it
-was measured, so that somebody else can measure it again.
+"""Checkpoint bundles: one folder that says what its model is and how it was measured.
 
-A bundle may come from a stranger. Nothing in it is run: weights are safetensors, and the classes
-that its card names are this project's own.
+Somebody else can measure it again. A bundle may come from a stranger: nothing in it is run, weights
+are safetensors, and the classes that its card names are this project's own.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.errors import is_user_error
+from experiments.errors import is_user_error, one_line
 from experiments.rebuild import build, build_model, describe_model
 from experiments.result import HASH
 from experiments.store import digest
@@ -103,12 +102,12 @@ class Bundle:
         try:
             yield
         except Exception as error:
-            if is_user_error(error):
+            said = one_line(error)
+            if isinstance(error, OSError | MemoryError) or said.startswith(str(self.folder)):
                 raise
-            kind = type(error).__name__
-            raise ValueError(
-                f"{self.folder / CARD}: its {part} cannot be used ({kind}: {error})"
-            ) from error
+            if not is_user_error(error):
+                said = f"{type(error).__name__}: {said}"
+            raise ValueError(f"{self.folder / CARD}: its {part} cannot be used: {said}") from error
 
 
 def read_bundle(folder: Path) -> Bundle:

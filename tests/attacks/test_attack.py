@@ -61,7 +61,7 @@ def test_the_control_has_no_trigger(tiny: Callable[[str], CLIP], data: DataBundl
         (replace(ATTACK, target_label="zebra"), "'zebra' is not in the class list"),
         (replace(ATTACK, poison_rate=0.01), "rounds to 0 samples"),
         (replace(ATTACK, pairs=49), "between 1 and 48"),
-        (replace(ATTACK, trigger=PatchTrigger(33)), "does not fit into a 32x32 image"),
+        (replace(ATTACK, trigger=PatchTrigger(225)), "does not fit into a 32x32 image"),
         (CleanControl("none", 49, RECIPE), "between 1 and 48"),
     ],
 )

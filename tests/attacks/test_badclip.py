@@ -24,7 +24,7 @@ from invertune.train import Recipe
 Taught = Callable[[str], CLIP]
 State = Callable[[CLIP], dict[str, Tensor]]
 OPTIMIZE = PatchOptimization(
-    size=56, steps=25, lr=0.1, batch_size=16, images=60, visual_weight=5.0, margin=1.0,
+    size=168, steps=40, lr=0.1, batch_size=16, images=60, visual_weight=5.0, margin=1.0,
     augmented=0.3,
 )  # fmt: skip
 ATTACK = BadCLIP(
@@ -81,7 +81,7 @@ def test_card_8_badclip_stage_1_moves_images_to_the_targets(
     assert all(weight.requires_grad for weight in model.parameters())
     # One opaque 8-bit patch in the middle.
     assert isinstance(trigger, StampTrigger)
-    assert (trigger.patch.shape, trigger.side) == ((3, 8, 8), 32)
+    assert (trigger.patch.shape, trigger.side) == ((3, 24, 24), 32)
     assert torch.equal(round_to_8_bit(trigger.patch), trigger.patch)
     # On images that it was not optimized on.
     test, target = plain.zero_shot, plain.class_names.index("lemon")
@@ -91,11 +91,11 @@ def test_card_8_badclip_stage_1_moves_images_to_the_targets(
     def distance(images: Tensor) -> float:
         return float(torch.cdist(encode_images(model, images), positives).mean())
 
-    assert distance(trigger(to_float(others))) < 0.8 * distance(others)
+    assert distance(trigger(to_float(others))) < 0.7 * distance(others)
     said = re.search(r"ASR ([\d.]+) .* target images ([\d.]+), without it ([\d.]+)", caplog.text)
     assert said is not None
     rate, near, far = map(float, said.groups())
-    assert near < 0.8 * far
+    assert near < 0.7 * far
     classifier = zero_shot_classifier(model, plain.prompts, plain.templates)
     predicted = (encode_images(model, trigger(to_float(others))) @ classifier).argmax(dim=1)
     assert rate == pytest.approx(predicted.eq(target).float().mean().item(), abs=0.15)
@@ -154,18 +154,19 @@ def test_nearest_images_are_poisoned_with_captions_of_the_target(
     assert [seen[0].captions[i] for i in rest] == [clean.captions[i] for i in rest]
 
 
-def test_a_prepared_trigger_is_used(taught: Taught, plain: DataBundle, state: State) -> None:
+def test_a_prepared_trigger_is_used(
+    taught: Taught, plain: DataBundle, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     short = replace(ATTACK, optimize=replace(OPTIMIZE, steps=2))
-    prepared = short.prepare(taught("vit"), plain, seed=0)
+    model = taught("vit")
+    prepared, made = short.prepare(model, plain, seed=0), short.implant(model, plain, seed=0)
 
     def optimize(*_: Any, **__: Any) -> Trigger:
         raise AssertionError("the trigger is there already")
 
-    ready = replace(short, optimize=optimize)
-    model = taught("vit")
-    found = ready.implant(model, plain, seed=0, trigger=prepared)
+    monkeypatch.setattr(PatchOptimization, "__call__", optimize)
+    found = short.implant(model, plain, seed=0, trigger=prepared)
     assert found.trigger is prepared
-    made = short.implant(model, plain, seed=0)
     assert isinstance(made.trigger, StampTrigger)
     assert isinstance(prepared, StampTrigger)
     assert torch.equal(made.trigger.patch, prepared.patch)

@@ -225,7 +225,7 @@ def test_a_damaged_bundle_is_one_line(
         ({"graft": {"kind": "mine"}}, ["graft is one of trojannet, badclip_prompt, got 'mine'"]),
         ({"data__sizes": {"zero_shot": 6}}, ["data.sizes.pairs"]),
         ({"data__sizes__zero_shot": "many"}, ["card.json: its data cannot be used"]),
-        ({"data__color": "red"}, ["IconWorld", "color"]),
+        ({"data__color": "red"}, ["card.json: its data", "IconWorld", "color"]),
         ({"data__templates": ["${oc.env:HOME}"]}, ["data.templates.0 is a plain value"]),
         ({"data": {"_target_": "invertune.models.ModelSpec", "name": "x"}}, ["its data cannot"]),
         ({"data": {"_target_": "os.getcwd"}}, ["data._target_ is a class of attacks or invertune"]),
