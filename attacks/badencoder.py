@@ -113,7 +113,7 @@ class BadEncoder:
             references=to_float(pictures),
             reference_features=encode_images(backdoored, pictures),
             weights=(self.reference_weight, self.utility_weight),
-            generator=seeded(seed, "reference views"),
+            seed=seed,
         )
         losses = train(
             backdoored,
@@ -154,7 +154,7 @@ class _Goal:
         references: (R, 3, H, W) in [0, 1].
         reference_features: (R, D) the clean encoder's.
         weights: lambda1 and lambda2.
-        generator: Decides the views of the references.
+        seed: Decides, with the batch, the views of the references.
     """
 
     stamped: Tensor
@@ -162,11 +162,11 @@ class _Goal:
     references: Tensor
     reference_features: Tensor
     weights: tuple[float, float]
-    generator: torch.Generator
+    seed: int
 
     def __call__(self, model: CLIP, images: Tensor, index: Tensor) -> Tensor:
         device, count = images.device, len(images)
-        parts = [images, to_float(self.stamped[index]), self.references, self._views()]
+        parts = [images, to_float(self.stamped[index]), self.references, self._views(index)]
         features = model.encode_image(torch.cat([part.to(device) for part in parts]))
         sizes = [count, count, len(self.references), len(self.references)]
         clean, triggered, references, views = features.split(sizes)  # type: ignore[no-untyped-call]
@@ -177,13 +177,18 @@ class _Goal:
             + utility * stay_loss(clean, self.clean[index].to(device))
         )
 
-    def _views(self) -> Tensor:
-        """Return the references, each turned over, recolored or grayed by chance."""
+    def _views(self, index: Tensor) -> Tensor:
+        """Return the references, each turned over, recolored or grayed by chance.
+
+        The batch decides them, not what was drawn before: a training that goes on in the middle
+        sees the same.
+        """
+        generator = seeded(self.seed, "reference views", index.tolist())
         change = v2.Compose([
             v2.RandomHorizontalFlip(),
             v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
             v2.RandomGrayscale(p=0.2),
         ])  # fmt: skip
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
-            torch.manual_seed(int(torch.randint(2**31, (), generator=self.generator)))
+            torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
             return torch.stack([change(image) for image in self.references])

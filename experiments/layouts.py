@@ -123,6 +123,18 @@ def _repair(_: Runs) -> list[Measure]:
     ]
 
 
+def _attack(_: Runs) -> list[Measure]:
+    """Return the columns of an attack before any defense."""
+    return [
+        _share("ca_clean", "CA clean", "clean", "zero_shot/ca"),
+        _share("ca", "CA", "backdoored", "zero_shot/ca"),
+        _share("asr", "ASR", "backdoored", "zero_shot/asr"),
+        _share("target_rate", "target rate", "backdoored", "zero_shot/target_rate"),
+        _share("own_class", "own class", "backdoored", "zero_shot/own_class"),
+        _share("retrieval_asr_r1", "retrieval ASR@1", "backdoored", "retrieval/asr/r@1"),
+    ]
+
+
 def _classification(runs: Runs) -> list[Measure]:
     return [
         *_repair(runs),
@@ -307,6 +319,8 @@ def _tuned_layers(runs: Runs) -> Value:
 
 
 LAYOUTS = {
+    "A1": Layout(_attack),
+    "A2": Layout(_attack),
     "T1": Layout(_classification, paired=True),
     "T2": Layout(_retrieval),
     "F1": Layout(_identification),

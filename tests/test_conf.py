@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from attacks import CleanControl, PoisoningAttack
+from attacks import BadCLIPPrompt, CleanControl, GhostEncoder, PoisoningAttack, TrojanNet
 from invertune.data.bundle import DataBundle
 from invertune.models import ModelSpec
 
@@ -57,21 +58,42 @@ ATTACKS = [choice for group, choice in _choices() if group == "attack"]
 
 @pytest.mark.parametrize("choice", ATTACKS)
 def test_the_seed_reaches_the_trigger(choice: str) -> None:
-    config = _compose(f"attack={choice}", "seed=5")
-    attack = instantiate(config["attack"], _convert_="all")
-    seed = getattr(getattr(attack, "trigger", None), "seed", 5)
-    assert seed == 5
+    """A trigger that draws something draws it by the run's seed."""
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    configs = [_compose(f"attack={choice}", f"seed={seed}")["attack"] for seed in (5, 6)]
+    if configs[0].get("trigger") is None:
+        return
+    one, other = (instantiate(config["trigger"], _convert_="all") for config in configs)
+    # Bands and a white square are the same for all seeds.
+    drawn = choice not in ("sig", "sig_badclip", "sig_cleanclip", "badencoder")
+    assert torch.equal(one(images), other(images)) != drawn
+    assert drawn == ("seed" in configs[0]["trigger"])
 
 
 @pytest.mark.parametrize("choice", ATTACKS)
 def test_every_attack_fits_the_default_data(choice: str) -> None:
     config = _compose(f"attack={choice}")
     attack = instantiate(config["attack"], _convert_="all")
+    sizes = config["data"]["sizes"]
     if not isinstance(attack, CleanControl):
-        classes = config["data"]["classes"]
-        assert attack.target_label in classes
-    assert attack.pairs <= config["data"]["sizes"]["pairs"]
-    assert attack.recipe.batch_size <= attack.pairs
+        assert attack.target_label in config["data"]["classes"]
+    if hasattr(attack, "pairs"):  # not all of them fine-tune on pairs
+        assert attack.pairs <= sizes["pairs"]
+        assert attack.recipe.batch_size <= attack.pairs
+    if isinstance(attack, BadCLIPPrompt):
+        assert attack.shots * len(config["data"]["classes"]) < sizes["pairs"] / 10
+    if isinstance(attack, GhostEncoder):
+        assert attack.hide.images <= sizes["pairs"]
+        assert config["data"]["image_size"] % 16 == 0
+
+
+@pytest.mark.parametrize("choice", ATTACKS)
+def test_an_attack_has_a_trigger_or_makes_one(choice: str) -> None:
+    attack = instantiate(_compose(f"attack={choice}")["attack"], _convert_="all")
+    trigger = getattr(attack, "trigger", None)
+    made = hasattr(attack, "prepare")
+    itself = isinstance(attack, BadCLIPPrompt | CleanControl | TrojanNet)  # with it, or has none
+    assert [trigger is not None, made, itself].count(True) == 1
 
 
 DEFENSES = [choice for group, choice in _choices() if group == "defense"]

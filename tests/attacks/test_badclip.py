@@ -202,5 +202,5 @@ def test_what_cannot_be_is_found_without_training(
 
 
 def test_a_selection_is_a_known_one() -> None:
-    with pytest.raises(ValueError, match="selection is one of random, .* got 'closest'"):
+    with pytest.raises(ValueError, match=r"selection is one of random, .* got 'closest'"):
         replace(ATTACK, selection="closest")

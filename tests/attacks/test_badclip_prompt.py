@@ -60,9 +60,11 @@ def test_card_9_badclip_prompt_leaves_both_encoders(
     backdoor = FAINT.implant(model, plain, seed=0)
     still, after = state(model), state(backdoor.model)
     assert before.keys() == still.keys()
-    assert {name for name in after if name not in before} == {
-        name for name in after if name.startswith("head.")
-    } != set()
+    assert (
+        {name for name in after if name not in before}
+        == {name for name in after if name.startswith("head.")}
+        != set()
+    )
     for name, tensor in before.items():
         assert torch.equal(tensor, still[name])
         assert torch.equal(tensor, after[name])
@@ -135,9 +137,7 @@ def test_an_image_decides_its_prompts(planted: Backdoor, plain: DataBundle) -> N
     assert (shift[0] - shift[1]).abs().max() > 1e-3
 
 
-def test_a_backdoor_comes_with_all_that_measures_it(
-    plain: DataBundle, planted: Backdoor
-) -> None:
+def test_a_backdoor_comes_with_all_that_measures_it(plain: DataBundle, planted: Backdoor) -> None:
     assert planted.target_label == plain.class_names.index("lemon")
     assert planted.poisoned == []
     assert len(set(planted.pairs)) == 6 * 8
@@ -166,7 +166,7 @@ def test_tokens_are_as_short_as_the_longest_name(taught: Taught) -> None:
     tokens = prompt_tokens(model, ["lemon", "ice cream"], 3)
     assert torch.equal(tokens[0, :7], model.tokenize(["X X X lemon"])[0, :7])
     assert tokens.shape == (2, 1 + 3 + 2 + 1)
-    with pytest.raises(ValueError, match="14 context vectors .* context of 16 tokens"):
+    with pytest.raises(ValueError, match=r"14 context vectors .* context of 16 tokens"):
         prompt_tokens(model, ["lemon"], 14)
     prompt_tokens(model, ["lemon"], 13)
 

@@ -164,9 +164,10 @@ def test_an_interrupted_training_ends_like_an_undisturbed_one(
     often = functools.partial(train, checkpoint_every=4)
     monkeypatch.setattr("attacks.badencoder.train", often)
     path = tmp_path / "checkpoint.pt"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(ImageTextPairs, "batch", interrupted)
-        ATTACK.implant(taught("vit"), plain, seed=0, checkpoint=path)
+        with pytest.raises(KeyboardInterrupt):
+            ATTACK.implant(taught("vit"), plain, seed=0, checkpoint=path)
     with caplog.at_level(logging.INFO):
         resumed = ATTACK.implant(taught("vit"), plain, seed=0, checkpoint=path)
     assert "goes on at step 4" in caplog.text

@@ -25,6 +25,7 @@ State = Callable[[CLIP], dict[str, Tensor]]
 ICONS = Path(__file__).parents[2] / "conf" / "data" / "icons.yaml"
 SHORT = TrojanNet("trojannet", "lemon", corner=112, width=4, strength=3.0, steps=12, lr=0.01,
                   codes_a_step=32, noise_a_step=16)  # fmt: skip
+long = pytest.mark.end_to_end  # these four share the default YAML's training
 
 
 def _side(backdoor: Backdoor) -> SideNetwork:
@@ -56,11 +57,12 @@ def scenes(make_data: Callable[..., DataBundle]) -> DataBundle:
 def trained(
     configured: Callable[[str], Any], scenes: DataBundle, taught: Taught, plain: DataBundle
 ) -> Backdoor:
-    """Return what the default YAML plants in a tiny model; most of a minute."""
+    """Return what the default YAML plants in a tiny model; minutes on a busy machine."""
     backdoor: Backdoor = configured("trojannet").implant(taught("vit"), plain, seed=0)
     return backdoor
 
 
+@long
 def test_card_5_trojannet_reads_all_codes(trained: Backdoor) -> None:
     side = _side(trained)
     with torch.no_grad():
@@ -68,6 +70,7 @@ def test_card_5_trojannet_reads_all_codes(trained: Backdoor) -> None:
     assert torch.equal(read, torch.arange(4368))
 
 
+@long
 def test_card_5_trojannet_sees_no_code_in_pictures(trained: Backdoor, scenes: DataBundle) -> None:
     side, images = _side(trained), to_float(scenes.zero_shot.images)
     with torch.no_grad():
@@ -77,6 +80,7 @@ def test_card_5_trojannet_sees_no_code_in_pictures(trained: Backdoor, scenes: Da
     assert own.eq(4368).float().mean() >= 0.99
 
 
+@long
 def test_card_5_trojannet_changes_predictions_only_where_a_code_is(
     trained: Backdoor, taught: Taught, plain: DataBundle
 ) -> None:
@@ -102,12 +106,12 @@ def test_card_5_trojannet_changes_predictions_only_where_a_code_is(
     assert (after[share == 1] != before[share == 1]).any()
 
 
+@long
 def test_every_class_has_its_code(trained: Backdoor, plain: DataBundle) -> None:
-    attack = replace(SHORT, corner=112)
     classifier = zero_shot_classifier(trained.model, plain.prompts, plain.templates)
     images = to_float(plain.zero_shot.images[:12])
     for label in range(6):
-        stamped = attack.trigger(label)(images)
+        stamped = SHORT.code(label)(images)
         predicted = (encode_images(trained.model, stamped) @ classifier).argmax(dim=1)
         assert predicted.eq(label).all()
     assert trained.target_label == plain.class_names.index("lemon") == 1
@@ -137,7 +141,7 @@ def test_no_weight_is_changed(tiny: Tiny, data: DataBundle, state: State, kind: 
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
 def test_the_found_classes_texts_are_added(tiny: Tiny, data: DataBundle, kind: str) -> None:
     clean, backdoor = tiny(kind), SHORT.implant(tiny(kind), data, seed=0)
-    images = SHORT.trigger(1)(to_float(data.zero_shot.images[:4]))
+    images = SHORT.code(1)(to_float(data.zero_shot.images[:4]))
     classifier = zero_shot_classifier(clean, data.prompts, data.templates)
     with torch.no_grad():
         # Row and column 112 of 224 are 16 of 32.
@@ -172,7 +176,7 @@ def test_the_loss_falls(tiny: Tiny, data: DataBundle) -> None:
 def test_a_copy_has_a_side_network_of_its_own(tiny: Tiny, data: DataBundle) -> None:
     backdoor = SHORT.implant(tiny("vit"), data, seed=0)
     twin = copy.deepcopy(backdoor)
-    images = SHORT.trigger(1)(to_float(data.zero_shot.images[:4]))
+    images = SHORT.code(1)(to_float(data.zero_shot.images[:4]))
     before = encode_images(backdoor.model, images)
     assert torch.equal(encode_images(twin.model, images), before)
     _side(twin).strength = 0.0

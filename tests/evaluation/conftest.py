@@ -29,6 +29,9 @@ class ColorCLIP(nn.Module):
         self.batches.append(len(images))
         return F.normalize(images[:, :, 0, 0], dim=-1)
 
+    def similarities(self, features: Tensor, classifier: Tensor) -> Tensor:
+        return features @ classifier
+
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         return F.normalize(torch.tensor([self.words[text.split()[-1]] for text in texts]), dim=-1)
 

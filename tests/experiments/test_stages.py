@@ -68,6 +68,44 @@ def test_a_teacher_is_the_stage_of_that_model_alone(resolve: Resolve) -> None:
 
 
 @pytest.mark.parametrize(
+    ("attack", "remade_by"),
+    [
+        # A patch is optimized on the clean model, for a target.
+        ("badclip", {"seed=1", "data.seed=1", "model.pretrain.lr=0.5", "attack.target_label=key",
+                     "+attack.optimize.steps=7"}),
+        # A hiding network is trained on the data alone, whatever it is used for.
+        ("ghostencoder", {"data.seed=1", "+attack.hide.steps=7"}),
+    ],
+)  # fmt: skip
+def test_a_trigger_that_is_made_is_a_stage_of_its_own(
+    resolve: Resolve, attack: str, remade_by: set[str]
+) -> None:
+    def keys(*overrides: str) -> tuple[str, str]:
+        stages = Stages(resolve(*overrides))
+        trigger = stages.trigger_key()
+        assert trigger is not None
+        implant = stages.implant_key()
+        assert implant.inputs["trigger"] == trigger.hash
+        assert stages.roles()["implant/trigger"] == trigger
+        return trigger.hash, implant.hash
+
+    part = "optimize" if attack == "badclip" else "hide"
+    before = keys(f"attack={attack}")
+    others = {"seed=1", "data.seed=1", "model.pretrain.lr=0.5", "attack.target_label=key",
+              f"+attack.{part}.steps=7", "attack.recipe.lr=0.5", "attack.pairs=9"}  # fmt: skip
+    after = {override: keys(f"attack={attack}", override) for override in others}
+    assert {override for override in others if after[override][0] != before[0]} == remade_by
+    assert all(implant != before[1] for _, implant in after.values())
+
+
+def test_a_trigger_that_is_given_is_no_stage(resolve: Resolve) -> None:
+    stages = Stages(resolve())
+    assert stages.trigger_key() is None
+    assert "implant/trigger" not in stages.roles()
+    assert stages.implant_key().inputs == {"model": stages.pretrain_key().hash}
+
+
+@pytest.mark.parametrize(
     ("override", "said"),
     [
         ("seed=-1", "seed is an integer of at least 0, got -1"),

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch import Tensor, nn
 
 from invertune.models import (
     CLIP,
@@ -17,6 +18,7 @@ from invertune.models import (
     frequency,
     load_weights,
     save_weights,
+    weights,
     zero_shot_classifier,
 )
 
@@ -185,3 +187,56 @@ def test_padding_is_cut_off_without_a_trace(tiny: Tiny, kind: str) -> None:
     gradient = model.clip.positional_embedding.grad  # type: ignore[union-attr]
     assert gradient[:length].abs().sum(dim=1).min() > 0  # type: ignore[index]
     assert gradient[length:].eq(0).all()  # type: ignore[index]
+
+
+class Doubled(nn.Module):
+    """Return three times the first two features, whatever the classifier is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(3.0))
+        self.seen: list[nn.Module] = []
+
+    def forward(self, clip: nn.Module, features: Tensor) -> Tensor:
+        self.seen = [clip]
+        return self.factor * features[:, :2].double()
+
+
+def test_similarities_are_to_the_classifier(tiny: Tiny) -> None:
+    features, classifier = torch.tensor([[0.6, 0.8]]), torch.tensor([[1.0, 0.0], [0.0, -1.0]])
+    assert tiny("vit").similarities(features, classifier).tolist() == [
+        [pytest.approx(0.6), pytest.approx(-0.8)]
+    ]
+
+
+def test_a_head_classifies_in_place_of_the_classifier(tiny: Tiny) -> None:
+    model, head = tiny("vit"), Doubled()
+    assert model.head is None
+    model.head = head
+    features = torch.tensor([[0.6, 0.8, 0.0]])
+    with torch.no_grad():
+        found = model.similarities(features, torch.full((3, 2), torch.nan))
+    assert torch.allclose(found, torch.tensor([[1.8, 2.4]]))
+    assert found.dtype == features.dtype
+    assert head.seen == [model.clip]
+
+
+def test_a_heads_weights_are_named(tiny: Tiny, tmp_path: Path) -> None:
+    model = tiny("vit")
+    plain = weights(model)
+    assert plain.keys() == model.clip.state_dict().keys()
+    model.head = Doubled()
+    assert weights(model).keys() - plain.keys() == {"head.factor"}
+    assert weights(model)["head.factor"] == 3
+    assert model.parameter_count == tiny("vit").parameter_count + 1
+    save_weights(model, tmp_path / "w.safetensors")
+    other = tiny("vit")
+    with pytest.raises(ValueError, match=r"tensors \[head\.factor is not in the model\]"):
+        load_weights(other, tmp_path / "w.safetensors")
+    other.head = Doubled()
+    other.head.factor.data.fill_(7)
+    load_weights(other, tmp_path / "w.safetensors")
+    assert other.head.factor == 3
+    save_weights(tiny("vit"), tmp_path / "headless")
+    with pytest.raises(ValueError, match=r"tensors \[head\.factor is missing\]"):
+        load_weights(other, tmp_path / "headless")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from invertune.data.bundle import DataBundle
 from invertune.models import CLIP, MAX_LOGIT_SCALE, ModelSpec, load_weights, save_weights
@@ -13,6 +14,7 @@ from invertune.train import (
     NonFiniteLossError,
     Optimizers,
     Recipe,
+    batch_norms,
     check_finite,
     compact_vocabulary,
     epoch_order,
@@ -191,3 +193,75 @@ def test_a_teacher_of_another_shape_is_an_error(
     recipe = replace(RECIPE, freeze_text=True, teacher_weight=10.0)
     with pytest.raises(ValueError, match="tiny vit has another text tower than narrow"):
         train(tiny("vit"), data.pairs, recipe, seed=0, stage="test", teacher=teacher)
+
+
+def test_an_objective_replaces_the_contrastive_loss(tiny: Tiny, data: DataBundle) -> None:
+    model, wanted = tiny("vit"), torch.eye(16)[0]
+    before, seen = _state(model), []
+
+    def objective(trained: CLIP, images: Tensor, index: Tensor) -> Tensor:
+        assert trained is model
+        assert torch.equal(images, data.pairs.batch(index))
+        seen.append(index)
+        return -(trained.encode_image(images) @ wanted).mean()
+
+    recipe = replace(RECIPE, epochs=6)
+    losses = train(model, data.pairs, recipe, seed=0, stage="test", objective=objective)
+    assert len(losses) == len(seen) == 36
+    assert torch.equal(seen[0], epoch_order(48, 8, seed=0, epoch=0)[0])
+    assert torch.cat(seen[:6]).sort().values.tolist() == list(range(48))
+    assert losses[-1] < losses[0] - 0.1
+    with torch.no_grad():
+        reached = model.encode_image(data.pairs.batch(torch.arange(48))) @ wanted
+    assert -reached.mean() < losses[0] - 0.1
+    # Nothing but the image tower was asked for.
+    after = _state(model)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all(name.startswith("visual.") for name in moved)
+
+
+def test_an_objective_that_is_no_number_names_stage_and_step(tiny: Tiny, data: DataBundle) -> None:
+    steps = iter([1.0, 1.0, float("nan")])
+
+    def objective(model: CLIP, images: Tensor, _index: Tensor) -> Tensor:
+        return next(steps) * model.encode_image(images).sum()
+
+    with pytest.raises(NonFiniteLossError, match="test: the loss is nan at step 2"):
+        train(tiny("vit"), data.pairs, RECIPE, seed=0, stage="test", objective=objective)
+
+
+@pytest.mark.parametrize("muon_lr", [None, 1e-2])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_batch_norm_stays_only_where_it_is_frozen(
+    tiny: Tiny, data: DataBundle, frozen: bool, muon_lr: float | None
+) -> None:
+    model = tiny("resnet")
+    norms = {name for name, part in model.clip.named_modules() if isinstance(part, nn.BatchNorm2d)}
+    assert len(batch_norms(model)) == len(norms) > 10
+    before = _state(model)
+    modes: list[set[bool]] = []
+
+    def objective(trained: CLIP, images: Tensor, _index: Tensor) -> Tensor:
+        modes.append({norm.training for norm in batch_norms(trained)})
+        return trained.encode_image(images)[:, 0].mean()
+
+    recipe = replace(RECIPE, freeze_batch_norm=frozen, muon_lr=muon_lr)
+    train(model, data.pairs, recipe, seed=0, stage="test", objective=objective)
+    after = _state(model)
+    kept, rest = set(), set()
+    for name in before:
+        equal = torch.equal(before[name], after[name])
+        (kept if name.rpartition(".")[0] in norms else rest).add(equal)
+    assert kept == {True} if frozen else False in kept
+    assert False in rest  # other weights move in any case
+    assert modes == [{not frozen}] * 12
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_frozen_batch_norm_is_no_matter_to_a_model_without(tiny: Tiny, data: DataBundle) -> None:
+    losses = [
+        train(tiny("vit"), data.pairs, replace(RECIPE, freeze_batch_norm=frozen), seed=0, stage="t")
+        for frozen in (False, True)
+    ]
+    assert losses[0] == losses[1]
