@@ -72,9 +72,9 @@ def test_a_teacher_is_the_stage_of_that_model_alone(resolve: Resolve) -> None:
     [
         # A patch is optimized on the clean model, for a target.
         ("badclip", {"seed=1", "data.seed=1", "model.pretrain.lr=0.5", "attack.target_label=key",
-                     "+attack.optimize.steps=7"}),
+                     "attack.optimize.steps=7"}),
         # A hiding network is trained on the data alone, whatever it is used for.
-        ("ghostencoder", {"data.seed=1", "+attack.hide.steps=7"}),
+        ("ghostencoder", {"data.seed=1", "attack.hide.steps=7"}),
     ],
 )  # fmt: skip
 def test_a_trigger_that_is_made_is_a_stage_of_its_own(
@@ -92,7 +92,7 @@ def test_a_trigger_that_is_made_is_a_stage_of_its_own(
     part = "optimize" if attack == "badclip" else "hide"
     before = keys(f"attack={attack}")
     others = {"seed=1", "data.seed=1", "model.pretrain.lr=0.5", "attack.target_label=key",
-              f"+attack.{part}.steps=7", "attack.recipe.lr=0.5", "attack.pairs=9"}  # fmt: skip
+              f"attack.{part}.steps=7", "attack.recipe.lr=0.5", "attack.pairs=9"}  # fmt: skip
     after = {override: keys(f"attack={attack}", override) for override in others}
     assert {override for override in others if after[override][0] != before[0]} == remade_by
     assert all(implant != before[1] for _, implant in after.values())

@@ -59,7 +59,17 @@ def test_card_4_wanet_leaves_plain_images(configured: Configured, name: str, sid
     assert torch.equal(configured(name).trigger(plain), plain)
 
 
-def test_the_first_shift_is_along_rows_of_pixels(configured: Configured) -> None:
+@pytest.mark.parametrize("axis", [0, 1])
+def test_shifts_are_along_x_and_along_y(axis: int) -> None:
+    control = torch.zeros(2, 4, 4)
+    control[axis] = 1
+    # 20 half pixels at 224 take each pixel from 10 (but for the last bit) to the right or below.
+    offsets = _offsets(WarpTrigger(control, 20.0))[:, :200, :200]
+    assert torch.allclose(offsets[axis], torch.tensor(10.0), atol=0.05)
+    assert offsets[1 - axis].abs().max() < 1e-3
+
+
+def test_pixels_come_from_where_the_field_says(configured: Configured) -> None:
     trigger = configured("wanet").trigger
     ramp = torch.arange(SIDE) / (SIDE - 1)  # a pixel is 1.14 levels of 255
     images = torch.stack([ramp.expand(SIDE, SIDE), ramp.view(-1, 1).expand(SIDE, SIDE)])
