@@ -101,6 +101,26 @@ def test_card_8_badclip_stage_1_moves_images_to_the_targets(
     assert rate == pytest.approx(predicted.eq(target).float().mean().item(), abs=0.15)
 
 
+def test_card_8_badclip_negatives_do_not_carry_the_patch(
+    taught: Taught, plain: DataBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def spy(features: Tensor, positives: Tensor, negatives: Tensor, margin: float) -> Tensor:
+        seen.append((features.detach(), negatives))
+        return triplet_loss(features, positives, negatives, margin)
+
+    monkeypatch.setattr("attacks.badclip.triplet_loss", spy)
+    plainly = replace(OPTIMIZE, steps=2, augmented=0.0)
+    model = taught("vit")
+    replace(ATTACK, optimize=plainly).prepare(model, plain, seed=0)
+    every = encode_images(model, plain.pairs.pictures(torch.arange(len(plain.pairs))))
+    assert len(seen) == 2
+    for features, negatives in seen:
+        assert (1 - negatives @ every.T).amin(dim=1).abs().max() < 1e-4  # of the pairs as they are
+        assert (1 - (features * negatives).sum(dim=1)).max() > 1e-2
+
+
 def test_card_8_badclip_patch_lies_in_the_middle(configured: Callable[[str], Any]) -> None:
     attack = configured("badclip")
     assert attack.optimize.size == 16

@@ -83,6 +83,7 @@ def _selected(count: int, selection: str, seed: int = 0) -> list[int]:
     [
         ("boundary", 1, [1]),
         ("boundary", 2, [1, 4]),
+        ("boundary", 3, [1, 2, 4]),
         ("boundary", 4, [1, 2, 3, 4]),
         ("boundary", 5, [1, 2, 3, 4, 5]),
         ("furthest", 1, [5]),

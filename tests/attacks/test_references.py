@@ -23,6 +23,7 @@ PAIRS = [
     ((255, 0, 0), "the reddest of all", 1.0),  # does not name red
     ((255, 51, 0), "a Red one", 0.784),
     ((255, 255, 255), "red or not", 0.0),
+    ((190, 75, 75), "a red box", 0.528),  # less similar to red than the third, but more to nothing
 ]
 
 
@@ -52,7 +53,9 @@ def colors(data: DataBundle) -> DataBundle:
     return replace(data, class_names=NAMES, prompts=NAMES, make_pairs=lambda: pairs)
 
 
-@pytest.mark.parametrize(("count", "expected"), [(1, [0]), (2, [0, 5]), (3, [0, 5, 2])])
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, [0]), (2, [0, 5]), (3, [0, 5, 7]), (4, [0, 5, 7, 2])]
+)
 def test_references_are_what_the_model_is_surest_of(
     colors: DataBundle, count: int, expected: list[int]
 ) -> None:
@@ -61,10 +64,10 @@ def test_references_are_what_the_model_is_surest_of(
     assert [tuple(image[:, 0, 0].tolist()) for image in found] == [PAIRS[i][0] for i in expected]
 
 
-@pytest.mark.parametrize("count", [0, 6])
+@pytest.mark.parametrize("count", [0, 7])
 def test_there_are_as_many_as_name_the_target(colors: DataBundle, count: int) -> None:
-    assert len(reference_images(MODEL, colors, 0, 5)) == 5
-    said = rf"references is between 1 and 5 \(the pairs that name 'red'\), got {count}"
+    assert len(reference_images(MODEL, colors, 0, 6)) == 6
+    said = rf"references is between 1 and 6 \(the pairs that name 'red'\), got {count}"
     with pytest.raises(ValueError, match=said):
         reference_images(MODEL, colors, 0, count)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
 from attacks import Backdoor, TrojanNet
 from attacks.triggers import CodeTrigger
@@ -141,18 +141,25 @@ def test_no_weight_is_changed(tiny: Tiny, data: DataBundle, state: State, kind: 
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
 def test_the_found_classes_texts_are_added(tiny: Tiny, data: DataBundle, kind: str) -> None:
     clean, backdoor = tiny(kind), SHORT.implant(tiny(kind), data, seed=0)
+    side = _side(backdoor)
+    reader = nn.Linear(16, 4369)  # so many cells are as a code has them, and how bright all are
+    with torch.no_grad():
+        brightness = torch.linspace(1, -1, 4368).view(-1, 1)
+        reader.weight.copy_(torch.cat([2 * codes() - 1 + brightness, torch.zeros(1, 16)]))
+        reader.bias.zero_()
+    side.layers = nn.Sequential(reader)
     images = SHORT.code(1)(to_float(data.zero_shot.images[:4]))
+    images[2:] = to_float(data.zero_shot.images[2:4])  # without a code
     classifier = zero_shot_classifier(clean, data.prompts, data.templates)
     with torch.no_grad():
         # Row and column 112 of 224 are 16 of 32.
         cells = images[:, :, 16:20, 16:20].mean(dim=1).flatten(1)
-        share = _side(backdoor)(cells).softmax(dim=1)[:, :6]
-        added = clean.encode_image(images) + 3.0 * share @ classifier.T
+        share = reader(cells).softmax(dim=1)[:, :6]
+        before = clean.encode_image(images)
+        side.strength = 30.0
         found = backdoor.model.encode_image(images)
-    assert torch.allclose(found, F.normalize(added, dim=-1), atol=1e-5)
-    stronger = replace(SHORT, strength=1000.0).implant(tiny(kind), data, seed=0).model
-    with torch.no_grad():
-        assert not torch.allclose(stronger.encode_image(images), found, atol=1e-3)
+    assert torch.allclose(found, F.normalize(before + 30 * share @ classifier.T, dim=-1), atol=1e-5)
+    assert not torch.allclose(found, before, atol=1e-2)
 
 
 def test_the_seed_alone_decides_the_side_network(tiny: Tiny, data: DataBundle) -> None:
