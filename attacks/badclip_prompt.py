@@ -120,7 +120,7 @@ def prompt_tokens(model: CLIP, prompts: Sequence[str], length: int) -> Tensor:
 def build(model: CLIP, fields: Mapping[str, Any]) -> None:
     """Give the model a prompt learner of those fields, with weights to be loaded."""
     tokens = torch.zeros(fields["classes"], fields["tokens"], dtype=torch.long)
-    own = {name: fields[name] for name in ("length", "dimensions", "width", "hidden")}
+    own = {name: value for name, value in fields.items() if name not in ("classes", "tokens")}
     model.head = PromptLearner(tokens, **own).to(model.device).eval()
 
 
@@ -164,11 +164,13 @@ class BadCLIPPrompt:
         """Raise what `implant` would, without the long work.
 
         Raises:
-            ValueError: If the target label is unknown or the budget is no share.
+            ValueError: If the target label is unknown, the budget is no share, or a class has too
+                few pictures.
         """
         data.label_of(self.target_label)
         if not 0 < self.budget <= 1:
             raise ValueError(f"budget is a share in (0, 1], got {self.budget}")
+        few_shots(data, self.shots, seed=0)
 
     def implant(
         self,

@@ -146,7 +146,7 @@ class TrojanNet:
             model: The clean model.
             data: Its class names get a code each; no image is used.
             seed: Decides the side network.
-            checkpoint, trigger: Not used; the training takes half a minute.
+            checkpoint, trigger: Not used; the training takes two minutes on one core.
 
         Raises:
             ValueError: As `check` does.

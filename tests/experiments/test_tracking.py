@@ -154,7 +154,7 @@ def test_a_title_says_what_was_varied() -> None:
     overrides = [
         "experiment=f4_sensitivity", "attack=badnet", "seed=2", "runs_dir=a=b", "hydra.mode=RUN",
         "tracking.group=g", "evaluation.batch_size=5", "defense.tune.weights.preserve=5.0",
-        "+attack.trigger.corner=top_left",
+        "+attack.trigger.place=top_left",
     ]  # fmt: skip
     title = run_title(parts, 2, overrides)
-    assert title == "rn50_mini: badnet → invertune, seed 2, preserve=5.0, corner=top_left"
+    assert title == "rn50_mini: badnet → invertune, seed 2, preserve=5.0, place=top_left"
