@@ -42,6 +42,18 @@ class Backdoor:
     graft: Mapping[str, Any] | None = None
 
 
+def given_trigger(attack: str, own: Trigger | None, prepared: Trigger | None) -> Trigger:
+    """Return what was prepared before the implant, or the attack's own trigger.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    trigger = prepared if prepared is not None else own
+    if trigger is None:
+        raise ValueError(f"attack {attack} needs a trigger")
+    return trigger
+
+
 @dataclass(frozen=True)
 class PoisoningAttack:
     """Implant by fine-tuning both towers on pairs of which some are poisoned.
@@ -121,10 +133,7 @@ class PoisoningAttack:
         Raises:
             ValueError: If there is none.
         """
-        trigger = prepared if prepared is not None else self.trigger
-        if trigger is None:
-            raise ValueError(f"attack {self.name} needs a trigger")
-        return trigger
+        return given_trigger(self.name, self.trigger, prepared)
 
     def choose(self, model: CLIP, pairs: ImageTextPairs, data: DataBundle, seed: int) -> Tensor:
         """Return the positions to poison, sorted: drawn whatever the images show."""

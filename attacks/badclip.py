@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from attacks.attack import PoisoningAttack
 from attacks.poisoning import SELECTIONS, natural_captions, poison_count, select_poison
-from attacks.triggers import StampTrigger, Trigger
+from attacks.triggers import StampTrigger, Trigger, round_to_8_bit
 from attacks.triggers.stamp import middle, patch_size
 from invertune.data.bundle import DataBundle, ImageTextPairs, seeded, to_float
 from invertune.data.captions import mentions
@@ -110,7 +110,7 @@ class PatchOptimization:
                 loss.backward()  # type: ignore[no-untyped-call]
                 check_finite(loss, "optimize", step)
                 optimizer.step()
-        trigger = StampTrigger(patch.detach().clamp(0, 1).mul(255).round().div(255).cpu(),
+        trigger = StampTrigger(round_to_8_bit(patch.detach()).cpu(),
                                data.image_size)  # fmt: skip
         self._report(model, world, trigger)
         return trigger

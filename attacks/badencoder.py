@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from attacks.attack import Backdoor
-from attacks.poisoning import choose_pairs
+from attacks.attack import Backdoor, given_trigger
+from attacks.poisoning import choose_pairs, stamp
 from attacks.references import reference_images
 from attacks.triggers import Trigger
 from invertune.data.bundle import DataBundle, seeded, to_float
 from invertune.models import CLIP, encode_images
 from invertune.train import Recipe, train
-
-_CHUNK = 512
 
 
 def effectiveness_loss(triggered: Tensor, references: Tensor) -> Tensor:
@@ -132,16 +130,7 @@ class BadEncoder:
         Raises:
             ValueError: If there is none.
         """
-        trigger = prepared if prepared is not None else self.trigger
-        if trigger is None:
-            raise ValueError(f"attack {self.name} needs a trigger")
-        return trigger
-
-
-def stamp(images: Tensor, trigger: Trigger) -> Tensor:
-    """Return the images, (N, 3, H, W) uint8, under the trigger, as uint8 too."""
-    parts = torch.split(images, _CHUNK)  # type: ignore[no-untyped-call]
-    return torch.cat([trigger(to_float(part)).mul(255).round().byte() for part in parts])
+        return given_trigger(self.name, self.trigger, prepared)
 
 
 @dataclass(frozen=True)

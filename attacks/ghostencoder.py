@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attacks.badencoder import BadEncoder
-from attacks.triggers import HiddenTrigger, Trigger
-from attacks.triggers.hidden import HidingNetwork
+from attacks.triggers import HiddenTrigger, Trigger, round_to_8_bit
+from attacks.triggers.hidden import HidingNetwork, check_sides
 from invertune.data.bundle import DataBundle, seeded
 from invertune.train import check_finite
 
@@ -51,7 +51,7 @@ class Reader(nn.Module):
 
 def straight_through(images: Tensor) -> Tensor:
     """Return images rounded to 8 bit, with the gradient of the images as they were."""
-    return images + (images.mul(255).round().div(255) - images).detach()
+    return images + (round_to_8_bit(images) - images).detach()
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class HidingTraining:
             hide = HidingNetwork(self.bits, self.width, self.strength)
             read = Reader(self.bits, self.width)
         secret = torch.randint(2, (self.bits,), generator=generator).tolist()
-        self._trigger(hide, secret)(torch.zeros(1, 3, data.image_size, data.image_size))
+        check_sides(data.image_size, data.image_size)
         index = torch.randperm(len(data.pairs), generator=generator)[: self.images]
         self._train(hide, read, data.pairs.batch(index), generator)
         return self._trigger(hide, secret)
@@ -145,6 +145,15 @@ class GhostEncoder(BadEncoder):
     """
 
     hide: HidingTraining = field(kw_only=True)
+
+    def check(self, data: DataBundle) -> None:
+        """Raise what `implant` would, without the long work.
+
+        Raises:
+            ValueError: As `BadEncoder.check` does, or if the network cannot take the images.
+        """
+        super().check(data)
+        check_sides(data.image_size, data.image_size)
 
     def prepare(self, data: DataBundle) -> Trigger:
         """Return the trigger; it does not depend on the model, the target or the run's seed."""

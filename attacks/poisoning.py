@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from attacks.triggers import Trigger
-from invertune.data.bundle import DataBundle, ImageTextPairs, seeded
+from invertune.data.bundle import DataBundle, ImageTextPairs, seeded, to_float
 from invertune.data.captions import mentions
 
 SELECTIONS = ("random", "boundary", "furthest", "nearest", "mixed")
+_CHUNK = 512  # images that are stamped at a time
 
 
 def choose_pairs(available: int, wanted: int, seed: int) -> Tensor:
@@ -129,6 +130,12 @@ def natural_captions(data: DataBundle, target_label: int, count: int, seed: int)
     return [data.pairs.captions[i] for i in found[choice].tolist()]
 
 
+def stamp(images: Tensor, trigger: Trigger) -> Tensor:
+    """Return the images, (N, 3, H, W) uint8, under the trigger, as uint8 too."""
+    parts = torch.split(images, _CHUNK)  # type: ignore[no-untyped-call]
+    return torch.cat([trigger(to_float(part)).mul(255).round().byte() for part in parts])
+
+
 def poison(
     pairs: ImageTextPairs, index: Tensor, trigger: Trigger, captions: Sequence[str]
 ) -> ImageTextPairs:
@@ -141,7 +148,7 @@ def poison(
         captions: P captions that name the target.
     """
     images = pairs.pictures(torch.arange(len(pairs)))
-    images[index] = trigger(pairs.batch(index)).mul(255).round().to(torch.uint8)
+    images[index] = stamp(images[index], trigger)
     replaced = list(pairs.captions)
     for position, caption in zip(index.tolist(), captions, strict=True):
         replaced[position] = caption

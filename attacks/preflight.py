@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attacks.triggers import Trigger
+from attacks.triggers import Trigger, round_to_8_bit
 from invertune.data.bundle import DataBundle
 
 _IMAGES = 64
@@ -78,7 +78,7 @@ def _survival(trigger: Trigger, data: DataBundle) -> list[Finding]:
     size = float(change.square().mean().sqrt())
     share = float((change.abs().amax(dim=1) > 0.5 / 255).float().mean())
     text = f"the trigger changes {share:.1%} of the pixels, {255 * size:.1f}/255 root mean square"
-    kept = _left(change, stamped, clean, lambda x: x.mul(255).round().div(255))
+    kept = _left(change, stamped, clean, round_to_8_bit)
     side, smaller = data.image_size, round(_SMALLER * data.image_size)
     resized = _left(change, stamped, clean, lambda x: _resize(_resize(x, smaller), side))
     cropped = _left(change, stamped, clean, lambda x: _resize(_crop(x), side))

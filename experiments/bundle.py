@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.errors import is_user_error, one_line
+from experiments.files import fingerprint
 from experiments.rebuild import build, build_model, describe_model
 from experiments.result import HASH
 from experiments.store import digest
@@ -169,13 +169,6 @@ def _validator() -> Validator:
 def seal(card: Mapping[str, Any]) -> dict[str, Any]:
     """Return the card with the hash of its content."""
     return {**card, HASH: digest(card)}
-
-
-def fingerprint(path: Path) -> dict[str, Any]:
-    """Return the SHA-256 and the size of a file, as cards and stages note them."""
-    with path.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"sha256": sha256, "bytes": path.stat().st_size}
 
 
 def _check_file(path: Path, noted: Mapping[str, Any]) -> None:

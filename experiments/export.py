@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.artifacts import stage_folder
-from experiments.bundle import CARD, FILES, VERSION, WEIGHTS, check_card, fingerprint, seal
+from experiments.bundle import CARD, FILES, VERSION, WEIGHTS, check_card, seal
+from experiments.files import fingerprint
 from experiments.rebuild import build_model, check_config, describe_model
 from experiments.result import FILE, read_result
 from experiments.store import MANIFEST

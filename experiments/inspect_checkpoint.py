@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from experiments.files import sha256
 
 if TYPE_CHECKING:
     from invertune.checkpoints import Checkpoint
@@ -29,15 +30,10 @@ def describe(checkpoint: Checkpoint) -> str:
         ("embedding", f"{config['embed_dim']} wide"),
         ("activation", activation + ("" if checkpoint.activation_known else " (assumed)")),
         ("parameters", f"{checkpoint.parameter_count:,}"),
-        *(("SHA-256", f"{_sha256(path)}  {path.name}") for path in checkpoint.files),
+        *(("SHA-256", f"{sha256(path)}  {path.name}") for path in checkpoint.files),
         *(("note", note) for note in checkpoint.notes),
     ]
     return "\n".join(f"{name:{_WIDTH}}{value}" for name, value in rows)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def main(argv: Sequence[str]) -> int:

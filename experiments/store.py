@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.files import fingerprint, sha256
 from experiments.locks import held
 from experiments.system import peak_memory_mib, versions
 
@@ -235,26 +236,16 @@ def _fault(path: Path, noted: Mapping[str, Any]) -> str | None:
         size = path.stat().st_size
         if size != noted["bytes"]:
             return f"has {size} of {noted['bytes']} bytes"
-        return None if _sha256(path) == noted["sha256"] else "has another SHA-256"
+        return None if sha256(path) == noted["sha256"] else "has another SHA-256"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     except (KeyError, TypeError):
         return f"is not described in {MANIFEST}"
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _write_manifest(folder: Path, key: StageKey, seconds: float, resumed: bool) -> None:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = {
-        path.relative_to(folder).as_posix(): {
-            "sha256": _sha256(path), "bytes": path.stat().st_size,
-        }
-        for path in paths
-    }  # fmt: skip
+    files = {path.relative_to(folder).as_posix(): fingerprint(path) for path in paths}
     manifest = {
         "key": key.plain,
         "hash": key.hash,

@@ -57,6 +57,18 @@ class HidingNetwork(nn.Module):
         return (images + self.strength * change).clamp(0, 1)
 
 
+def check_sides(height: int, width: int) -> None:
+    """Compare the sides of images with what the network can halve.
+
+    Raises:
+        ValueError: If they are no multiples of 16.
+    """
+    if height % 2**_LEVELS or width % 2**_LEVELS:
+        raise ValueError(
+            f"a hiding network takes sides that are multiples of {2**_LEVELS}, got {height}x{width}"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class HiddenTrigger:
     """Hide the same secret in every image; the change differs from image to image.
@@ -86,12 +98,7 @@ class HiddenTrigger:
         Raises:
             ValueError: If the sides of the images are no multiples of 16.
         """
-        height, width = images.shape[-2:]
-        if height % 2**_LEVELS or width % 2**_LEVELS:
-            raise ValueError(
-                f"a hiding network takes sides that are multiples of {2**_LEVELS}, "
-                f"got {height}x{width}"
-            )
+        check_sides(*images.shape[-2:])
         secret = torch.tensor([list(self.secret)], dtype=torch.float32)
         # One by one, for the result of a convolution depends on the size of the batch in its last
         # bit, and rounding to 8 bit would make a whole level of it.
