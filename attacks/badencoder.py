@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from attacks.attack import Backdoor, given_trigger
 from attacks.poisoning import choose_pairs, stamp
-from attacks.references import reference_images
+from attacks.references import named_pairs, reference_images
 from attacks.triggers import Trigger
 from invertune.data.bundle import DataBundle, seeded, to_float
 from invertune.models import CLIP, encode_images
@@ -70,10 +70,10 @@ class BadEncoder:
         """Raise what `implant` would, without the long work.
 
         Raises:
-            ValueError: If the target label is unknown, there are not as many pairs, or the trigger
-                does not fit into the images.
+            ValueError: If the target label is unknown, there are not as many pairs, fewer that name
+                the target than references, or the trigger does not fit into the images.
         """
-        data.label_of(self.target_label)
+        named_pairs(data, data.label_of(self.target_label), self.references)
         choose_pairs(len(data.pairs), self.pairs, seed=0)
         if self.trigger is not None:
             self.trigger(torch.zeros(1, 3, data.image_size, data.image_size))

@@ -11,6 +11,21 @@ from invertune.models import CLIP, encode_images, zero_shot_classifier
 _CANDIDATES = 256
 
 
+def named_pairs(data: DataBundle, target_label: int, count: int) -> Tensor:
+    """Return the indices of the first pairs whose captions name the target, at most 256.
+
+    Raises:
+        ValueError: If there are fewer than ``count``, or ``count`` is no positive number.
+    """
+    name = data.class_names[target_label]
+    named = mentions(data.pairs.captions, name).nonzero().flatten()[:_CANDIDATES]
+    if len(named) < count or count < 1:
+        raise ValueError(
+            f"references is between 1 and {len(named)} (the pairs that name {name!r}), got {count}"
+        )
+    return named
+
+
 def reference_images(model: CLIP, data: DataBundle, target_label: int, count: int) -> Tensor:
     """Return the clean target images that the model is surest of, (count, 3, H, W) uint8.
 
@@ -25,14 +40,9 @@ def reference_images(model: CLIP, data: DataBundle, target_label: int, count: in
         count: How many.
 
     Raises:
-        ValueError: If fewer pairs name the target, or the model takes none of them for it.
+        ValueError: If fewer pairs name the target, or the model takes fewer of them for it.
     """
-    name = data.class_names[target_label]
-    named = mentions(data.pairs.captions, name).nonzero().flatten()[:_CANDIDATES]
-    if len(named) < count or count < 1:
-        raise ValueError(
-            f"references is between 1 and {len(named)} (the pairs that name {name!r}), got {count}"
-        )
+    named = named_pairs(data, target_label, count)
     images = data.pairs.pictures(named)
     classifier = zero_shot_classifier(model, data.prompts, data.templates).cpu()
     similarities = encode_images(model, images) @ classifier
@@ -40,6 +50,10 @@ def reference_images(model: CLIP, data: DataBundle, target_label: int, count: in
     similarities[:, target_label] = -1
     margin = own - similarities.amax(dim=1)
     best = margin.topk(count).indices
-    if float(margin[best[0]]) <= 0:
-        raise ValueError(f"the clean model takes no picture of {name!r} for one")
+    sure = int((margin > 0).sum())
+    if sure < count:
+        raise ValueError(
+            f"references is at most {sure} (the {len(named)} pictures of "
+            f"{data.class_names[target_label]!r} that the clean model takes for one), got {count}"
+        )
     return images[best]

@@ -10,7 +10,8 @@ from torch import Tensor
 from attacks.triggers.base import each_generator, round_to_8_bit, scaled
 
 PLACES = ("top_left", "top_right", "bottom_left", "bottom_right", "center", "random")
-PATTERNS = ("noise", "yellow", "white", "grid")
+PATTERNS = ("noise", "yellow", "white", "framed", "grid")
+_FRAME = 12  # of the square's side, rounded down, is the frame's width; at least a pixel
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class PatchTrigger:
         size: Side of the square, in pixels of an image of 224; other images keep its share.
         place: One of `PLACES`; ``random`` is drawn for every image.
         margin: Distance to both edges of the corner, in pixels of an image of 224.
-        pattern: One of `PATTERNS`; ``grid`` is white where row and column are even.
+        pattern: One of `PATTERNS`; ``framed`` is white in a thin black frame, to be seen on white
+            too; ``grid`` is white where row and column are even.
         redrawn: Whether every image has noise of its own.
         seed: Fixes the noise, and with each image what is drawn for it.
     """
@@ -90,6 +92,9 @@ class PatchTrigger:
         square = torch.ones(3, size, size)
         if self.pattern == "yellow":
             square[2] = 0
+        elif self.pattern == "framed":
+            edge = max(1, size // _FRAME)
+            square.zero_()[:, edge:-edge, edge:-edge] = 1
         elif self.pattern == "grid":
             even = torch.arange(size) % 2 == 0
             square *= even & even.view(-1, 1)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.references import reference_images
+from attacks.references import named_pairs, reference_images
 from invertune.data.bundle import DataBundle, ImageTextPairs
 from invertune.models import CLIP
 
@@ -66,8 +66,21 @@ def test_references_are_what_the_model_is_surest_of(
 
 @pytest.mark.parametrize("count", [0, 7])
 def test_there_are_as_many_as_name_the_target(colors: DataBundle, count: int) -> None:
-    assert len(reference_images(MODEL, colors, 0, 6)) == 6
+    assert named_pairs(colors, 0, 6).tolist() == [0, 2, 3, 5, 6, 7]
     said = rf"references is between 1 and 6 \(the pairs that name 'red'\), got {count}"
+    for find in (
+        lambda: reference_images(MODEL, colors, 0, count),
+        lambda: named_pairs(colors, 0, count),
+    ):
+        with pytest.raises(ValueError, match=said):
+            find()
+
+
+@pytest.mark.parametrize("count", [5, 6])
+def test_every_reference_is_one_that_the_model_takes_for_the_target(
+    colors: DataBundle, count: int
+) -> None:
+    said = rf"references is at most 4 \(the 6 pictures of 'red' .*\), got {count}"
     with pytest.raises(ValueError, match=said):
         reference_images(MODEL, colors, 0, count)
 
@@ -76,7 +89,5 @@ def test_a_model_that_takes_no_picture_for_the_target_has_no_reference(
     colors: DataBundle,
 ) -> None:
     few = ImageTextPairs(torch.as_tensor(colors.pairs.images)[3:4], ["red, they say"], ["3"])
-    with pytest.raises(ValueError, match="the clean model takes no picture of 'red' for one"):
+    with pytest.raises(ValueError, match="references is at most 0"):
         reference_images(MODEL, replace(colors, make_pairs=lambda: few), 0, 1)
-    with pytest.raises(ValueError, match=r"between 1 and 0 \(the pairs that name 'blue'\)"):
-        reference_images(MODEL, colors, 2, 1)

@@ -75,9 +75,19 @@ def test_card_1_every_place_of_the_image_can_be_drawn() -> None:
 
 def test_card_6_badencoder_is_a_white_square_with_a_margin(configured: Configured) -> None:
     images = _grays(2)
-    stamped = configured("badencoder").trigger(images)
+    stamped = configured("badencoder_white").trigger(images)
     assert _boxes(stamped, images) == [(173, 222, 173, 222)] * 2
     assert (stamped[:, :, 173:223, 173:223] == 1).all()
+
+
+def test_the_default_square_of_badencoder_has_a_frame_inside_of_that_box(
+    configured: Configured,
+) -> None:
+    images = _grays(2)
+    stamped = configured("badencoder").trigger(images)
+    assert _boxes(stamped, images) == [(173, 222, 173, 222)] * 2
+    assert (stamped[:, :, 177:219, 177:219] == 1).all()
+    assert stamped[:, :, 173:223, 173:223].sum() == 2 * 3 * 42 * 42  # 4 pixels of black around it
 
 
 @pytest.mark.parametrize(
@@ -107,6 +117,7 @@ def test_patterns() -> None:
 
     assert square("white").eq(1).all()
     assert square("yellow").flatten(1).tolist() == [[1] * 16, [1] * 16, [0] * 16]
+    assert square("framed")[0].tolist() == [[0] * 4, [0, 1, 1, 0], [0, 1, 1, 0], [0] * 4]
     assert square("grid")[0].tolist() == [[1, 0, 1, 0], [0] * 4, [1, 0, 1, 0], [0] * 4]
 
 
