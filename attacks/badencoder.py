@@ -43,8 +43,8 @@ class BadEncoder:
     """Fine-tune the image encoder alone so that triggered images look like a reference image.
 
     L0 + lambda1 L1 + lambda2 L2: triggered images go where the references are, the references
-    stay where they were, and so do clean images. BatchNorm stays as it is. The paper trains for
-    200 epochs of SGD; any `Recipe` serves. No caption is seen.
+    stay where they were, and so do clean images. The paper trains for 200 epochs of SGD and keeps
+    BatchNorm as it is (`Recipe.freeze_batch_norm`); any `Recipe` serves. No caption is seen.
 
     Attributes:
         name: Name in results.
@@ -116,7 +116,7 @@ class BadEncoder:
         losses = train(
             backdoored,
             shadow,
-            replace(self.recipe, freeze_text=True, freeze_batch_norm=True),
+            replace(self.recipe, freeze_text=True),
             seed=seed,
             stage="implant",
             objective=goal,

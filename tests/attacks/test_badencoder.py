@@ -21,7 +21,7 @@ from invertune.train import Recipe, train
 
 Taught = Callable[[str], CLIP]
 State = Callable[[CLIP], dict[str, Tensor]]
-RECIPE = Recipe(8, 24, 3e-3, (0.9, 0.98), 0.0, 0.1)
+RECIPE = Recipe(8, 24, 3e-3, (0.9, 0.98), 0.0, 0.1, freeze_batch_norm=True)
 TRIGGER = PatchTrigger(100, margin=1, pattern="white")
 ATTACK = BadEncoder("badencoder", "lemon", 48, TRIGGER, 2, 1.0, 1.0, RECIPE)
 both = pytest.mark.parametrize("kind", ["resnet", "vit"])

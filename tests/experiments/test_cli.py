@@ -47,7 +47,7 @@ def test_the_shell_completes_commands_and_overrides(invertune: Command) -> None:
 
     assert completed("invertune st") == ["status"]
     assert completed("invertune ") == list(cli.COMMANDS)
-    assert completed("invertune run attack=bade") == ["attack=badencoder"]
+    assert completed("invertune run attack=trojan") == ["attack=trojannet"]
     assert "complete " in invertune("-sc", "install=bash").stdout
 
 
