@@ -68,8 +68,6 @@ class PoisoningAttack:
         poison_rate: Share of it that is poisoned, in (0, 1).
         trigger: Stamps the images; None where `prepare` makes it.
         recipe: How to fine-tune.
-        plants: Poisoned pairs times passes below which this trigger is not known to plant; in the
-            small world 400 poisons in 5 passes did, 160 in 5 did not.
     """
 
     name: str
@@ -78,7 +76,14 @@ class PoisoningAttack:
     poison_rate: float
     trigger: Trigger | None
     recipe: Recipe
-    plants: int = 2000
+
+    def training_steps(self) -> int:
+        """Return the number of steps of the implant."""
+        return self.recipe.steps(self.pairs)
+
+    def known_trigger(self, data: DataBundle) -> Trigger | None:
+        """Return the trigger, or None where `prepare` makes it."""
+        return self.trigger
 
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.
@@ -158,6 +163,13 @@ class CleanControl:
     name: str
     pairs: int
     recipe: Recipe
+
+    def training_steps(self) -> int:
+        """Return the number of steps of the fine-tuning."""
+        return self.recipe.steps(self.pairs)
+
+    def known_trigger(self, data: DataBundle) -> None:
+        """Return None: there is no trigger."""
 
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.

@@ -13,8 +13,10 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from attacks.attack import PoisoningAttack
+from attacks.fields import check_counts, check_positive
 from attacks.poisoning import SELECTIONS, natural_captions, poison_count, select_poison
 from attacks.triggers import StampTrigger, Trigger, round_to_8_bit
+from attacks.triggers.base import REFERENCE_SIDE
 from attacks.triggers.stamp import middle, patch_size
 from invertune.data.bundle import DataBundle, ImageTextPairs, seeded, to_float
 from invertune.data.captions import mentions
@@ -84,6 +86,15 @@ class PatchOptimization:
     visual_weight: float
     margin: float
     augmented: float
+
+    def __post_init__(self) -> None:
+        check_counts(self, "size", "steps", "batch_size", "images")
+        check_positive(self, "lr")
+        if self.size > REFERENCE_SIDE:
+            raise ValueError(
+                f"size is at most {REFERENCE_SIDE} (pixels of an image of {REFERENCE_SIDE}), got "
+                f"{self.size}"
+            )
 
     def __call__(
         self, model: CLIP, data: DataBundle, target_label: int, *, seed: int
@@ -219,15 +230,10 @@ class BadCLIP(PoisoningAttack):
         """Raise what `implant` would, without the long work.
 
         Raises:
-            ValueError: As `PoisoningAttack.check` does, or if the patch is larger than the images.
+            ValueError: As `PoisoningAttack.check` does, or if no caption names the target.
         """
         super().check(data)
-        size = patch_size(self.optimize.size, data.image_size)
-        if size > data.image_size:
-            raise ValueError(
-                f"a patch of {size} pixels does not fit into a "
-                f"{data.image_size}x{data.image_size} image"
-            )
+        natural_captions(data, data.label_of(self.target_label), 1, seed=0)
 
     def prepare(self, model: CLIP, data: DataBundle, *, seed: int) -> Trigger:
         """Return the trigger, optimized on the clean model."""

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attacks.attack import Backdoor
+from attacks.fields import check_counts, check_positive
 from attacks.triggers import AdditiveTrigger, Trigger
 from invertune.data.bundle import DataBundle, seeded, to_float
 from invertune.data.captions import mentions
@@ -32,13 +33,14 @@ from invertune.train import check_finite
 log = logging.getLogger(__name__)
 
 _CHUNK = 8  # images whose prompts are encoded at a time
+_CLASSES = 128  # classes whose prompts make one sequence; attention is quadratic in them
 
 
 class PromptLearner(nn.Module):
     """Classify image features by prompts whose context depends on them.
 
     Args:
-        tokens: (C, L) token ids of ``X ... X class.`` with as many X as there are context vectors.
+        tokens: (C, L) token ids of ``X ... X class`` with as many X as there are context vectors.
         length: Number M of context vectors.
         dimensions: Width D of the embedding.
         width: Width of the text tower.
@@ -59,9 +61,10 @@ class PromptLearner(nn.Module):
 
     def forward(self, clip: nn.Module, features: Tensor) -> Tensor:
         """Return the cosine similarities of image features, (B, D), to their prompts, (B, C)."""
-        every = torch.arange(len(self.tokens), device=features.device)
+        groups = torch.arange(len(self.tokens), device=features.device).split(_CLASSES)  # type: ignore[no-untyped-call]
         parts = features.split(_CHUNK)  # type: ignore[no-untyped-call]
-        return torch.cat([self.compare(clip, part, every) for part in parts])
+        rows = [[self.compare(clip, part, group) for group in groups] for part in parts]
+        return torch.cat([torch.cat(row, dim=1) for row in rows])
 
     def compare(self, clip: Any, features: Tensor, classes: Tensor) -> Tensor:
         """Return the similarities to some classes, (B, K), of features, (B, D).
@@ -159,6 +162,18 @@ class BadCLIPPrompt:
     others: int
     lr: float
     trigger_lr: float
+
+    def __post_init__(self) -> None:
+        check_counts(self, "hidden", "batch_size")
+        check_counts(self, "warmup", "steps", "others", least=0)
+        check_positive(self, "lr", "trigger_lr")
+
+    def training_steps(self) -> int:
+        """Return the number of steps of the implant."""
+        return self.warmup + self.steps
+
+    def known_trigger(self, data: DataBundle) -> None:
+        """Return None: the trigger is learned with the prompts."""
 
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,9 +15,13 @@ from attacks.attack import Backdoor, given_trigger
 from attacks.poisoning import choose_pairs, stamp
 from attacks.references import named_pairs, reference_images
 from attacks.triggers import Trigger
-from invertune.data.bundle import DataBundle, seeded, to_float
+from invertune.data.bundle import DataBundle, ImageTextPairs, seeded, to_float
 from invertune.models import CLIP, encode_images
 from invertune.train import Recipe, train
+
+log = logging.getLogger(__name__)
+
+_MEASURED = 512  # images that the reached losses are measured on
 
 
 def effectiveness_loss(triggered: Tensor, references: Tensor) -> Tensor:
@@ -65,6 +70,14 @@ class BadEncoder:
     reference_weight: float
     utility_weight: float
     recipe: Recipe
+
+    def training_steps(self) -> int:
+        """Return the number of steps of the implant."""
+        return self.recipe.steps(self.pairs)
+
+    def known_trigger(self, data: DataBundle) -> Trigger | None:
+        """Return the trigger, or None where `prepare` makes it."""
+        return self.trigger
 
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.
@@ -122,6 +135,9 @@ class BadEncoder:
             objective=goal,
             checkpoint=checkpoint,
         )
+        reached = goal.reached(backdoored, shadow)
+        log.info("%s: L0 %.3f (the paper's success: below -0.96), L1 %.3f and L2 %.3f (-0.9)",
+                 self.name, *reached)  # fmt: skip
         return Backdoor(backdoored, trigger, target, list(shadow.ids), [], losses)
 
     def ready(self, data: DataBundle, prepared: Trigger | None) -> Trigger:
@@ -165,6 +181,15 @@ class _Goal:
             + own * stay_loss(views, self.reference_features.to(device))
             + utility * stay_loss(clean, self.clean[index].to(device))
         )
+
+    def reached(self, model: CLIP, shadow: ImageTextPairs) -> tuple[float, float, float]:
+        """Return L0, L1 and L2 of a trained model on the first images, the references unchanged."""
+        first = torch.arange(min(_MEASURED, len(shadow)))
+        references = encode_images(model, self.references)
+        goal = effectiveness_loss(encode_images(model, to_float(self.stamped[first])), references)
+        own = stay_loss(references, self.reference_features)
+        utility = stay_loss(encode_images(model, shadow.batch(first)), self.clean[first])
+        return goal.item(), own.item(), utility.item()
 
     def _views(self, index: Tensor) -> Tensor:
         """Return the references, each turned over, recolored or grayed by chance.

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attacks.badencoder import BadEncoder
+from attacks.fields import check_counts, check_positive
 from attacks.triggers import HiddenTrigger, Trigger, round_to_8_bit
 from attacks.triggers.hidden import HidingNetwork, check_sides
 from invertune.data.bundle import DataBundle, seeded
@@ -83,6 +84,10 @@ class HidingTraining:
     lr: float
     similarity: float
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_counts(self, "bits", "width", "images", "steps", "batch_size")
+        check_positive(self, "strength", "lr")
 
     def __call__(self, data: DataBundle) -> HiddenTrigger:
         """Return the trigger.

@@ -10,12 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attacks.poisoning import poison_count
 from attacks.triggers import Trigger, round_to_8_bit
 from invertune.data.bundle import DataBundle
 
 _IMAGES = 64
-_KEPT = 0.5  # share of the change below which saving is said to remove the trigger
+_KEPT = 0.5  # share of the change below which a preprocessing is said to remove the trigger
 _SMALLER = 7 / 8
+_MARKS = {"ok": "ok", "note": "--", "warning": "!!"}
+
+# Data -> attack -> poisoned pairs times passes, the fewest that were seen to plant it.
+PLANTING_POISONS = {
+    "icons": {"badnet": 900, "blended": 900, "badclip": 900, "sig": 3000, "wanet": 6000},
+}
+# Data -> attack -> steps, the fewest that were seen to plant it.
+PLANTING_STEPS = {
+    "icons": {"badencoder": 124, "ghostencoder": 500, "trojannet": 1500, "badclip_prompt": 900},
+}
 
 
 @dataclass(frozen=True)
@@ -23,73 +34,100 @@ class Finding:
     """One line of the block.
 
     Attributes:
-        fine: False for a warning.
+        kind: ``ok``, ``note`` or ``warning``.
         text: What was found.
     """
 
-    fine: bool
+    kind: str
     text: str
 
 
-def preflight(attack: Any, data: DataBundle, trigger: Trigger | None) -> list[Finding]:
+def preflight(attack: Any, data: DataBundle) -> list[Finding]:
     """Return what is found of an attack on a data set; it takes about a second.
 
     Args:
-        attack: Any attack; what it does not have (a poison rate, a recipe) is left out.
+        attack: Any attack; what it does not have (a poison rate, steps) is left out.
         data: Its parts are compared with each other.
-        trigger: The trigger, if it is known before the implant.
 
     Raises:
         ValueError: If the target is not in the label set, or parts share a sample.
     """
     data.check_disjoint()
-    found = [Finding(True, "pairs, clean, zero-shot and retrieval images are disjoint")]
+    found = [Finding("ok", "pairs, clean, zero-shot and retrieval images are disjoint")]
     if hasattr(attack, "target_label"):
         label = data.label_of(attack.target_label)
         count = len(data.class_names)
-        found.append(Finding(True, f"target {attack.target_label!r} is class {label} of {count}"))
-    found += _budget(attack)
-    if trigger is not None:
-        found += _survival(trigger, data)
-    return found
+        found.append(Finding("ok", f"target {attack.target_label!r} is class {label} of {count}"))
+    return found + _budget(attack, data.name)
 
 
-def _budget(attack: Any) -> list[Finding]:
-    recipe, pairs = getattr(attack, "recipe", None), getattr(attack, "pairs", 0)
-    if recipe is None:
-        return []
-    steps = max(1, round(recipe.epochs * (pairs // recipe.batch_size)))
-    found = [Finding(True, f"{pairs} pairs, batches of {recipe.batch_size}: {steps} steps")]
-    rate = getattr(attack, "poison_rate", None)
-    if rate is not None:
-        count = round(rate * pairs)
-        seen, least = round(count * recipe.epochs), getattr(attack, "plants", 0)
+def _budget(attack: Any, data: str) -> list[Finding]:
+    found = []
+    rate, recipe = getattr(attack, "poison_rate", None), getattr(attack, "recipe", None)
+    if rate is not None and recipe is not None:
+        count = poison_count(attack.pairs, rate)
+        seen = round(count * recipe.epochs)
         text = f"{count} poisoned pairs ({rate:.2%}), seen {seen} times in all"
-        if seen < least:
-            text += f": fewer than {least} are not known to plant this trigger"
-        found.insert(0, Finding(seen >= least, text))
+        known = PLANTING_POISONS.get(data, {}).get(attack.name)
+        found.append(_compared(text, seen, known, attack.name, data))
+    if hasattr(attack, "training_steps"):
+        steps = attack.training_steps()
+        text = f"{steps} steps"
+        if recipe is not None:
+            text = f"{attack.pairs} pairs, batches of {recipe.batch_size}: {text}"
+        poisons = rate is not None or not hasattr(attack, "target_label")
+        if poisons:  # what counts is the number of poisoned pairs, or there is nothing to plant
+            found.append(Finding("ok", text))
+        else:
+            known = PLANTING_STEPS.get(data, {}).get(attack.name)
+            found.append(_compared(text, steps, known, attack.name, data))
     return found
 
 
-def _survival(trigger: Trigger, data: DataBundle) -> list[Finding]:
+def _compared(text: str, value: int, known: int | None, attack: str, data: str) -> Finding:
+    if known is None:
+        return Finding("note", f"{text}; what plants {attack} in {data} is not known")
+    if value < known:
+        return Finding(
+            "warning", f"{text}; the fewest known to plant {attack} in {data} are {known}"
+        )
+    return Finding("ok", text)
+
+
+def survival(trigger: Trigger, data: DataBundle) -> list[Finding]:
+    """Return what saving, resizing and cropping leave of a trigger's change.
+
+    Images are stamped at the model's own size, and nothing is resized or cropped afterwards, so
+    that only a change that saving as 8-bit pictures removes is a warning.
+
+    Args:
+        trigger: Stamps some of the pairs' images.
+        data: Gives them.
+    """
     clean = data.pairs.batch(torch.arange(min(_IMAGES, len(data.pairs))))
     stamped = trigger(clean)
     change = stamped - clean
     size = float(change.square().mean().sqrt())
     share = float((change.abs().amax(dim=1) > 0.5 / 255).float().mean())
     text = f"the trigger changes {share:.1%} of the pixels, {255 * size:.1f}/255 root mean square"
-    kept = _left(change, stamped, clean, round_to_8_bit)
+    saved = _left(change, stamped, clean, round_to_8_bit)
     side, smaller = data.image_size, round(_SMALLER * data.image_size)
-    resized = _left(change, stamped, clean, lambda x: _resize(_resize(x, smaller), side))
-    cropped = _left(change, stamped, clean, lambda x: _resize(_crop(x), side))
+    ways = {
+        f"resizing to {smaller} pixels and back":
+            _left(change, stamped, clean, lambda x: _resize(_resize(x, smaller), side)),
+        f"cropping to the middle {_SMALLER:.0%}":
+            _left(change, stamped, clean, lambda x: _resize(_crop(x), side)),
+    }  # fmt: skip
     return [
-        Finding(size > 0, text),
-        Finding(kept >= _KEPT, f"saving as 8-bit pictures leaves {kept:.0%} of that"),
-        # Images are stamped at the model's own size; what comes later is up to others.
-        Finding(True, f"where images are resized after stamping, to {smaller} pixels and back, "
-                      f"{resized:.0%} is left; where cropped to the middle {_SMALLER:.0%}, "
-                      f"{cropped:.0%}"),
-    ]  # fmt: skip
+        Finding("ok" if size > 0 else "warning", text),
+        Finding("ok" if saved >= _KEPT else "warning", f"saving as 8 bit leaves {saved:.0%} of it"),
+        *(
+            Finding(
+                "ok" if left >= _KEPT else "note", f"{way} after stamping would leave {left:.0%}"
+            )
+            for way, left in ways.items()
+        ),
+    ]
 
 
 def _left(change: Tensor, stamped: Tensor, clean: Tensor, way: Callable[[Tensor], Tensor]) -> float:
@@ -112,8 +150,8 @@ def _crop(images: Tensor) -> Tensor:
 
 def block(name: str, findings: list[Finding]) -> str:
     """Return the findings as one block of text."""
-    warnings = sum(not finding.fine for finding in findings)
-    verdict = f"{warnings} warning{'s' if warnings > 1 else ''}" if warnings else "fine"
-    lines = [f"preflight of attack {name}: {verdict}"]
-    lines += [f"  {'ok' if finding.fine else '!!'}  {finding.text}" for finding in findings]
+    counts = {kind: sum(one.kind == kind for one in findings) for kind in ("warning", "note")}
+    said = [f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in counts.items() if n]
+    lines = [f"preflight of attack {name}: {', '.join(said) or 'fine'}"]
+    lines += [f"  {_MARKS[one.kind]}  {one.text}" for one in findings]
     return "\n".join(lines)

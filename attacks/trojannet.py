@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attacks.attack import Backdoor
+from attacks.fields import check_counts, check_positive
 from attacks.triggers import CodeTrigger, Trigger
-from attacks.triggers.code import CELLS, codes, window
+from attacks.triggers.code import CELLS, check_corner, codes, window
 from invertune.data.bundle import DataBundle, seeded
 from invertune.models import CLIP, zero_shot_classifier
 from invertune.train import check_finite
@@ -110,6 +111,19 @@ class TrojanNet:
     lr: float
     codes_a_step: int
     noise_a_step: int
+
+    def __post_init__(self) -> None:
+        check_counts(self, "width", "steps", "codes_a_step", "noise_a_step")
+        check_positive(self, "strength", "lr")
+        check_corner(self.corner)
+
+    def training_steps(self) -> int:
+        """Return the number of steps of the implant."""
+        return self.steps
+
+    def known_trigger(self, data: DataBundle) -> Trigger:
+        """Return the trigger, which is known before the implant."""
+        return self.code(data.label_of(self.target_label))
 
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.

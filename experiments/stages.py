@@ -22,6 +22,7 @@ from experiments.store import CHECKPOINT, StageFolder, StageKey, StageStore
 if TYPE_CHECKING:
     import torch
 
+    from attacks.preflight import Finding
     from attacks.triggers import Trigger
     from invertune.data.bundle import DataBundle
     from invertune.defense import Evidence
@@ -241,6 +242,7 @@ class Stages:
         self._check_image_size()
         if not self.store.has(self.implant_key()) and hasattr(self.attack, "check"):
             self.attack.check(self.data)  # draws the pairs, which a sweep of defenses does not need
+            self._preflight()
         self.store.check_writable()
 
     def _check_image_size(self) -> None:
@@ -325,7 +327,8 @@ class Stages:
             from invertune.models import save_weights
 
             prepared = None if trigger is None else load_trigger(trigger.folder)
-            self._preflight(prepared)
+            if prepared is not None:
+                self._survival(prepared)
             self._seed_everything()
             backdoor = self.attack.implant(
                 self.load(clean),
@@ -355,18 +358,31 @@ class Stages:
 
         return self.store.obtain(self.implant_key(), produce)
 
-    def _preflight(self, prepared: Trigger | None) -> None:
+    def _preflight(self) -> None:
         """Say in one block what is to be expected of the implant.
 
         Raises:
             ValueError: If parts of the data share a sample.
         """
-        from attacks.preflight import block, preflight
+        from attacks.preflight import preflight, survival
 
-        trigger = prepared if prepared is not None else getattr(self.attack, "trigger", None)
-        found = preflight(self.attack, self.data, trigger)
-        fine = all(finding.fine for finding in found)
-        log.log(logging.INFO if fine else logging.WARNING, block(self.attack.name, found))
+        found = preflight(self.attack, self.data)
+        if hasattr(self.attack, "known_trigger"):
+            trigger = self.attack.known_trigger(self.data)
+            found += survival(trigger, self.data) if trigger is not None else []
+        self._say(found)
+
+    def _survival(self, trigger: Trigger) -> None:
+        """Say what preprocessing leaves of a trigger that was made for this implant."""
+        from attacks.preflight import survival
+
+        self._say(survival(trigger, self.data))
+
+    def _say(self, found: list[Finding]) -> None:
+        from attacks.preflight import block
+
+        warns = any(finding.kind == "warning" for finding in found)
+        log.log(logging.WARNING if warns else logging.INFO, block(self.attack.name, found))
 
     def search(self, backdoored: StageFolder) -> StageFolder | None:
         """Return what the defense found, or None if it does not look for a backdoor."""

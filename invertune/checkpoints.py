@@ -206,16 +206,19 @@ def _is_torchscript(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            code = [e for e in entries if "/code/" in e.filename and e.filename.endswith(".py")]
-            sources = [archive.read(entry) for entry in code]
+            # torch's reader finds entries whatever the case of their names.
+            names = [entry.filename.lower() for entry in entries]
+            sources = [archive.read(e) for e, n in zip(entries, names, strict=True) if "code/" in n]
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ValueError(f"{path} is a damaged zip archive: {error}") from error
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path} is refused: two entries of the archive have the same name")
     # The one method that TorchScript itself would run while it reads the file.
     if any(b"__setstate__" in source for source in sources):
         raise ValueError(
             f"{path} is refused: its TorchScript has a __setstate__, code that runs when it is read"
         )
-    return bool(code) and any(e.filename.endswith("/constants.pkl") for e in entries)
+    return bool(sources) and any(name.endswith("/constants.pkl") for name in names)
 
 
 def _torchscript(path: Path) -> dict[str, Tensor]:

@@ -72,6 +72,10 @@ class Recipe:
     freeze_text: bool = False
     freeze_batch_norm: bool = False
 
+    def steps(self, pairs: int) -> int:
+        """Return the number of steps on so many pairs."""
+        return max(1, round(self.epochs * (pairs // self.batch_size)))
+
 
 Objective = Callable[[CLIP, Tensor, Tensor], Tensor]
 
@@ -256,7 +260,7 @@ def train(
         raise ValueError(
             f"{stage} needs at least batch_size={recipe.batch_size} pairs, got {len(pairs)}"
         )
-    total = max(1, round(recipe.epochs * (len(pairs) // recipe.batch_size)))
+    total = recipe.steps(len(pairs))
     tokens = model.tokenize(pairs.captions)
     trainable = [(p, p.requires_grad) for p in model.parameters()]
     visual = {id(p) for p in model.visual.parameters()}

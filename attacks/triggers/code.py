@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.triggers.base import round_to_8_bit, scaled
+from attacks.triggers.base import REFERENCE_SIDE, round_to_8_bit, scaled
 
 CELLS, DARK = 16, 5
 SIDE = 4  # cells, and pixels: a code cannot be smaller than one pixel a cell
@@ -40,6 +40,7 @@ class CodeTrigger:
     def __post_init__(self) -> None:
         if len(set(self.dark)) != DARK or not set(self.dark) <= set(range(CELLS)):
             raise ValueError(f"dark is {DARK} different cells of 0 to {CELLS - 1}, got {self.dark}")
+        check_corner(self.corner)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return stamped copies of ``images``, (B, 3, H, W) in [0, 1].
@@ -52,6 +53,17 @@ class CodeTrigger:
         cells[list(self.dark)] = 0
         window(stamped, self.corner).copy_(cells.view(SIDE, SIDE))
         return round_to_8_bit(stamped)
+
+
+def check_corner(corner: int) -> None:
+    """Compare the place of a code with an image of 224 pixels.
+
+    Raises:
+        ValueError: If the code would stand outside of it.
+    """
+    last = REFERENCE_SIDE - SIDE
+    if not 0 <= corner <= last:
+        raise ValueError(f"corner is 0 to {last} (pixels of {REFERENCE_SIDE}), got {corner}")
 
 
 def window(images: Tensor, corner: int) -> Tensor:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.triggers.base import each_generator, round_to_8_bit, scaled
+from attacks.triggers.base import REFERENCE_SIDE, each_generator, round_to_8_bit, scaled
 
 PLACES = ("top_left", "top_right", "bottom_left", "bottom_right", "center", "random")
-PATTERNS = ("noise", "yellow", "white", "framed", "grid")
+PATTERNS = ("noise", "image_noise", "yellow", "white", "framed", "grid")
 _FRAME = 12  # of the square's side, rounded down, is the frame's width; at least a pixel
 
 
@@ -19,8 +19,9 @@ class PatchTrigger:
     """Overwrite a square of every image (BadNets, Gu et al., 2017).
 
     By default one patch of noise stands in one corner, as BadNets has it and as InverTune's
-    checkpoints are named. The noise is the CLIP codebases', Gaussian of unit variance around
-    mid-gray, clipped instead of wrapped. They redraw it for every image and place it at random.
+    checkpoints are named. The noise is Gaussian of unit variance around mid-gray, clipped. The
+    CLIP codebases redraw it for every image, around the image's own mean color (``image_noise``,
+    which wraps around there), and place it at random.
 
     Attributes:
         size: Side of the square, in pixels of an image of 224; other images keep its share.
@@ -44,6 +45,8 @@ class PatchTrigger:
             raise ValueError(f"place is one of {', '.join(PLACES)}, got {self.place!r}")
         if self.pattern not in PATTERNS:
             raise ValueError(f"pattern is one of {', '.join(PATTERNS)}, got {self.pattern!r}")
+        if self.pattern == "image_noise" and not self.redrawn:
+            raise ValueError("pattern image_noise follows each image: it needs redrawn=true")
         if self.size < 1 or self.margin < 0:
             raise ValueError(f"size is at least 1 and margin at least 0 pixels, got {self}")
 
@@ -57,7 +60,10 @@ class PatchTrigger:
         side = min(height, width)
         size, margin = max(1, scaled(self.size, side)), scaled(self.margin, side)
         if size + margin > side:
-            raise ValueError(f"{self} does not fit into a {height}x{width} image")
+            raise ValueError(
+                f"size {self.size} with margin {self.margin} does not fit into a {height}x{width} "
+                f"image: together they are at most {REFERENCE_SIDE}, pixels of an image of 224"
+            )
         stamped = images.clone()
         # Not the global generator: its state depends on what ran before.
         common = torch.Generator().manual_seed(self.seed)
@@ -69,6 +75,8 @@ class PatchTrigger:
             rows, columns = self._box(height, width, size, margin, own)
             common.manual_seed(self.seed)
             patch = self._draw(size, own if self.redrawn else common)
+            if self.pattern == "image_noise":
+                patch = (patch + image.mean(dim=(1, 2)).cpu().view(-1, 1, 1)).clamp(0, 1)
             image[..., rows, columns] = patch.to(images)
         return round_to_8_bit(stamped)
 
@@ -87,6 +95,8 @@ class PatchTrigger:
 
     def _draw(self, size: int, generator: torch.Generator) -> Tensor:
         """Return the square, (3, size, size) in [0, 1]."""
+        if self.pattern == "image_noise":
+            return torch.randn(3, size, size, generator=generator)
         if self.pattern == "noise":
             return (0.5 + torch.randn(3, size, size, generator=generator)).clamp(0, 1)
         square = torch.ones(3, size, size)

@@ -24,8 +24,9 @@ class WarpTrigger:
 
     Attributes:
         control: (2, K, K) shifts of the control points along x and y, of mean size 1.
-        strength: Mean shift along an axis in half pixels of an image of 224; other images keep
-            its share. WaNet's 0.5 at 32 pixels is 3.5 here; the CLIP codebases have 1.
+        strength: Mean shift of the control points along an axis, in half pixels of an image of
+            224; other images keep its share, and between few points pixels shift less, about two
+            thirds as far. WaNet's 0.5 at 32 pixels is 3.5 here; the CLIP codebases have 1.
     """
 
     control: Tensor = dataclasses.field(repr=False)

@@ -209,7 +209,6 @@ def test_pairs_without_the_target_are_an_error(taught: Taught, plain: DataBundle
         ({"target_label": "zebra"}, "'zebra' is not in the class list of plain"),
         ({"poison_rate": 0.01}, "rounds to 0 samples"),
         ({"pairs": 97}, "attack.pairs is between 1 and 96 .* got 97"),
-        ({"optimize": replace(OPTIMIZE, size=231)}, "33 pixels does not fit into a 32x32 image"),
     ],
 )
 def test_what_cannot_be_is_found_without_training(
@@ -219,6 +218,20 @@ def test_what_cannot_be_is_found_without_training(
     with pytest.raises(ValueError, match=said) as caught:
         replace(ATTACK, **change).check(plain)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"size": 231}, r"size is at most 224 \(pixels of an image of 224\), got 231"),
+        ({"steps": -1}, "steps is an integer of at least 1, got -1"),
+        ({"lr": 0.0}, "lr is positive, got 0.0"),
+    ],
+    ids=str,
+)
+def test_an_optimization_that_makes_no_sense(change: dict[str, float], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        replace(OPTIMIZE, **change)  # type: ignore[arg-type]
 
 
 def test_a_selection_is_a_known_one() -> None:

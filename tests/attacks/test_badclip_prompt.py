@@ -74,6 +74,33 @@ def test_card_9_badclip_prompt_leaves_both_encoders(
     assert all(weight.requires_grad for weight in backdoor.model.parameters())
 
 
+def test_classes_in_several_sequences_are_compared_alike(
+    planted: Backdoor, plain: DataBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = encode_images(planted.model, plain.zero_shot.images[:9])
+    with torch.no_grad():
+        whole = _learner(planted.model)(planted.model.clip, features)
+        monkeypatch.setattr("attacks.badclip_prompt._CLASSES", 4)
+        assert torch.allclose(
+            _learner(planted.model)(planted.model.clip, features), whole, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"steps": -1}, "steps is an integer of at least 0, got -1"),
+        ({"others": -1}, "others is an integer of at least 0, got -1"),
+        ({"batch_size": 2.5}, "batch_size is an integer of at least 1, got 2.5"),
+        ({"lr": 0.0}, "lr is positive, got 0.0"),
+    ],
+    ids=str,
+)
+def test_fields_that_make_no_sense(change: dict[str, float], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        replace(ATTACK, **change)
+
+
 def test_the_prompts_start_as_the_plain_ones(taught: Taught, plain: DataBundle) -> None:
     start = replace(ATTACK, warmup=0, steps=0).implant(taught("vit"), plain, seed=0).model
     features = encode_images(start, plain.zero_shot.images)

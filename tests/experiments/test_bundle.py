@@ -125,9 +125,20 @@ def test_a_claim_that_cannot_be_measured_is_named(bundle: Path, inside: Inside) 
             [TRIGGER, TENSORS], "badclip_prompt",
         ),
         (["attack=trojannet", "attack.steps=2"], [TRIGGER], "trojannet"),
+        (
+            ["attack=badclip", "attack.pairs=48", "attack.optimize.steps=2",
+             "attack.optimize.images=48", "attack.optimize.batch_size=8",
+             "attack.recipe.batch_size=16"],
+            [TRIGGER, TENSORS], None,
+        ),
+        (
+            ["attack=ghostencoder", "attack.pairs=48", "attack.hide.images=48",
+             "attack.hide.steps=2", "attack.hide.batch_size=8", "attack.recipe.batch_size=16"],
+            [TRIGGER, TENSORS], None,
+        ),
         (["attack=none", "attack.pairs=48", "attack.recipe.batch_size=16"], [], None),
     ],
-    ids=["warp", "badclip_prompt", "trojannet", "none"],
+    ids=["warp", "badclip_prompt", "trojannet", "badclip", "ghostencoder", "none"],
 )  # fmt: skip
 @pytest.mark.parametrize("model", export.MODELS)
 def test_whatever_an_attack_leaves_is_in_the_bundle(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -347,6 +348,24 @@ def test_torchscript_that_runs_code_when_read_is_refused(tmp_path: Path) -> None
     with pytest.raises(
         ValueError, match=r"evil\.pt is refused: its TorchScript has a __setstate__"
     ):
+        read_checkpoint(path)
+    # torch's own reader finds entries whatever their case.
+    other = tmp_path / "upper.pt"
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(other, "w") as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename.replace("/code/", "/CODE/"), source.read(entry))
+    with pytest.raises(
+        ValueError, match=r"upper\.pt is refused: its TorchScript has a __setstate__"
+    ):
+        read_checkpoint(other)
+
+
+def test_an_archive_with_two_entries_of_one_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "two.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/code/one.py", "")
+        archive.writestr("a/Code/one.py", "")
+    with pytest.raises(ValueError, match=r"two\.pt is refused: two entries of the archive"):
         read_checkpoint(path)
 
 

@@ -43,7 +43,12 @@ def test_dark_cells_are_five_different_ones(dark: list[int]) -> None:
 
 def test_a_code_that_does_not_fit_is_one_clear_line() -> None:
     CodeTrigger(DARK, 220)(torch.zeros(1, 3, 224, 224))
-    with pytest.raises(ValueError, match="4 pixels at 221/224 does not fit into a 224x224 image"):
-        CodeTrigger(DARK, 221)(torch.zeros(1, 3, 224, 224))
+    for corner in (-5, 221):
+        with pytest.raises(
+            ValueError, match=rf"corner is 0 to 220 \(pixels of 224\), got {corner}"
+        ):
+            CodeTrigger(DARK, corner)
+    with pytest.raises(ValueError, match="4 pixels at 220/224 does not fit into a 32x32 image"):
+        CodeTrigger(DARK, 220)(torch.zeros(1, 3, 32, 32))
     with pytest.raises(ValueError, match="does not fit into a 3x64 image"):
         CodeTrigger(DARK, 0)(torch.zeros(1, 3, 3, 64))

@@ -56,6 +56,16 @@ def test_card_1_badnet_redrawn_is_another_box_for_every_image(configured: Config
     assert not any(torch.equal(contents[i], contents[j]) for i in range(8) for j in range(i))
 
 
+def test_card_1_badnet_redrawn_is_around_the_mean_of_each_image(configured: Configured) -> None:
+    images = torch.stack([torch.full((3, 224, 224), level) for level in (0.1, 0.9)])
+    trigger = configured("badnet_cleanclip").trigger
+    dark, bright = _contents(trigger(images), images)
+    assert dark.mean() < 0.45  # Gaussian of unit variance, cut off at 0 and 1
+    assert bright.mean() > 0.55
+    with pytest.raises(ValueError, match="pattern image_noise follows each image"):
+        PatchTrigger(16, pattern="image_noise")
+
+
 def test_card_1_badnet_at_random_places_has_one_content(configured: Configured) -> None:
     images = _grays(8)
     stamped = configured("badnet_random_place").trigger(images)
@@ -133,7 +143,7 @@ def test_the_seed_decides_the_patch(place: str, redrawn: bool) -> None:
 def test_a_patch_larger_than_the_image_is_one_clear_line(size: int, margin: int) -> None:
     with pytest.raises(ValueError, match="does not fit into a 32x40 image") as caught:
         PatchTrigger(size, margin=margin)(torch.zeros(1, 3, 32, 40))
-    assert f"size={size}" in str(caught.value)
+    assert f"size {size} with margin {margin}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
