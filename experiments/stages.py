@@ -376,13 +376,13 @@ class Stages:
         """Say what preprocessing leaves of a trigger that was made for this implant."""
         from attacks.preflight import survival
 
-        self._say(survival(trigger, self.data))
+        self._say(survival(trigger, self.data), part=", the trigger made for it")
 
-    def _say(self, found: list[Finding]) -> None:
+    def _say(self, found: list[Finding], part: str = "") -> None:
         from attacks.preflight import block
 
         warns = any(finding.kind == "warning" for finding in found)
-        log.log(logging.WARNING if warns else logging.INFO, block(self.attack.name, found))
+        log.log(logging.WARNING if warns else logging.INFO, block(self.attack.name + part, found))
 
     def search(self, backdoored: StageFolder) -> StageFolder | None:
         """Return what the defense found, or None if it does not look for a backdoor."""
