@@ -21,11 +21,11 @@ _MARKS = {"ok": "ok", "note": "--", "warning": "!!"}
 
 # Data -> attack -> poisoned pairs times passes, the fewest that were seen to plant it.
 PLANTING_POISONS = {
-    "icons": {"badnet": 900, "blended": 900, "badclip": 900, "sig": 3000, "wanet": 6000},
+    "icons": {"badnet": 900, "blended": 900, "badclip": 900, "sig": 3000, "wanet": 9000},
 }
 # Data -> attack -> steps, the fewest that were seen to plant it.
 PLANTING_STEPS = {
-    "icons": {"badencoder": 124, "ghostencoder": 500, "trojannet": 1500, "badclip_prompt": 900},
+    "icons": {"badencoder": 124, "ghostencoder": 500, "trojannet": 1500, "badclip_prompt": 800},
 }
 
 

@@ -34,6 +34,7 @@ HF_WEIGHTS = (
 _OPENAI_EXTRAS = {"input_resolution", "context_length", "vocab_size"}
 _PREFIXES = ("module.", "_orig_mod.", "model.", "clip.")  # of DDP, torch.compile and wrappers
 _DEFAULT = "open_clip's default"
+_CARD = "card.json"  # of a checkpoint bundle, which invertune export writes
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _HF_TOWERS = ("text_model.", "vision_model.")
@@ -167,6 +168,11 @@ def _read_file(path: Path) -> _Raw:
 def _read_folder(path: Path) -> _Raw:
     weights = next((path / name for name in HF_WEIGHTS if (path / name).is_file()), None)
     config = path / "config.json"
+    if (path / _CARD).is_file():
+        raise ValueError(
+            f"{path} is a checkpoint bundle, whose {_CARD} says what it is; "
+            f"invertune verify {path} measures it"
+        )
     if weights is None or not config.is_file():
         choices = ", ".join(HF_WEIGHTS)
         raise ValueError(

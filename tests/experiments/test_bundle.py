@@ -340,3 +340,8 @@ def test_help_needs_nothing_heavy() -> None:
         shown = subprocess.run(words, capture_output=True, text=True, check=True, cwd=root)
         assert shown.stdout.startswith(f"usage: invertune {command}")
         assert shown.stdout.endswith("[]\n")
+
+
+def test_inspect_sends_a_bundle_to_verify(bundle: Path, inside: Inside) -> None:
+    line = refused(inside("inspect", "bundle"))
+    assert line.endswith("invertune verify bundle measures it")
