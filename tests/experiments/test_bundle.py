@@ -132,8 +132,10 @@ def test_a_claim_that_cannot_be_measured_is_named(bundle: Path, inside: Inside) 
             [TRIGGER, TENSORS], None,
         ),
         (
-            ["attack=ghostencoder", "attack.target_label=socks", "attack.pairs=48", "attack.hide.images=48",
-             "attack.hide.steps=2", "attack.hide.batch_size=8", "attack.recipe.batch_size=16"],
+            ["attack=ghostencoder", "attack.target_label=socks", "attack.pairs=48",
+             "attack.hide.images=48",
+             "attack.hide.steps=2", "attack.hide.batch_size=8",
+             "attack.recipe.batch_size=16"],
             [TRIGGER, TENSORS], None,
         ),
         (["attack=none", "attack.pairs=48", "attack.recipe.batch_size=16"], [], None),
