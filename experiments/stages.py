@@ -240,10 +240,12 @@ class Stages:
             return
         _ = self.device, self.defense, _instantiate(self.config["model"])
         self._check_image_size()
-        if not self.store.has(self.implant_key()) and hasattr(self.attack, "check"):
+        implants = not self.store.has(self.implant_key())
+        if implants and hasattr(self.attack, "check"):
             self.attack.check(self.data)  # draws the pairs, which a sweep of defenses does not need
-            self._preflight()
         self.store.check_writable()
+        if implants:
+            self._preflight()
 
     def _check_image_size(self) -> None:
         import open_clip

@@ -63,7 +63,7 @@ def test_a_wrong_value_stops_a_sweep_before_it_starts(
         (["seed=x"], ["seed is an integer", "'x'"]),
         (["attack.poison_rate=3"], ["poison_rate is a share in (0, 1)", "3"]),
         (["attack.target_label=zebra"], ["'zebra'", "lemon"]),
-        (["attack.trigger.size=400"], ["PatchTrigger(size=400", "32x32"]),
+        (["attack.trigger.size=400"], ["size 400 with margin 0", "32x32"]),
         (["+attack.trigger.place=middle"], ["place is one of", "'middle'"]),
         (["+attack.color=red"], ["PoisoningAttack", "color"]),
         (["tracking=online"], ["WANDB_API_KEY", "tracking=offline"]),
