@@ -25,7 +25,7 @@ PLANTING_POISONS = {
 }
 # Data -> attack -> steps, the fewest that were seen to plant it.
 PLANTING_STEPS = {
-    "icons": {"badencoder": 124, "ghostencoder": 500, "trojannet": 1500, "badclip_prompt": 800},
+    "icons": {"badencoder": 124, "ghostencoder": 500, "trojannet": 1500, "badclip_prompt": 850},
 }
 
 
