@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,23 @@ def test_triggered_images_go_to_the_reference_and_others_stay(
     assert hits(backdoor.model) > hits(model) + 0.4
     cosine = encode_images(backdoor.model, images) * encode_images(model, images)
     assert cosine.sum(dim=1).mean() > 0.7
+
+
+def test_card_6_badencoder_says_what_its_losses_reached(
+    taught: Taught, plain: DataBundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reached(epochs: float, lr: float) -> list[float]:
+        recipe = replace(RECIPE, epochs=epochs, lr=lr)
+        with caplog.at_level(logging.INFO):
+            replace(ATTACK, recipe=recipe).implant(taught("resnet"), plain, seed=0)
+        line = next(line for line in reversed(caplog.messages) if "L0" in line)
+        return [float(number) for number in re.findall(r"L\d (?:and )?(-?[\d.]+)", line)]
+
+    before = reached(1 / 8, 1e-12)
+    assert before[1:] == pytest.approx([-1, -1], abs=2e-3)  # as the clean encoder has it
+    after = reached(30, 3e-3)
+    assert after[0] < -0.96  # the paper's success
+    assert max(after[1:]) < -0.9
 
 
 @both
