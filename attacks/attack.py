@@ -77,14 +77,6 @@ class PoisoningAttack:
     trigger: Trigger | None
     recipe: Recipe
 
-    def training_steps(self) -> int:
-        """Return the number of steps of the implant."""
-        return self.recipe.steps(self.pairs)
-
-    def known_trigger(self, data: DataBundle) -> Trigger | None:
-        """Return the trigger, or None where `prepare` makes it."""
-        return self.trigger
-
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.
 
@@ -163,13 +155,6 @@ class CleanControl:
     name: str
     pairs: int
     recipe: Recipe
-
-    def training_steps(self) -> int:
-        """Return the number of steps of the fine-tuning."""
-        return self.recipe.steps(self.pairs)
-
-    def known_trigger(self, data: DataBundle) -> None:
-        """Return None: there is no trigger."""
 
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.

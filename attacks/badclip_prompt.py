@@ -172,9 +172,6 @@ class BadCLIPPrompt:
         """Return the number of steps of the implant."""
         return self.warmup + self.steps
 
-    def known_trigger(self, data: DataBundle) -> None:
-        """Return None: the trigger is learned with the prompts."""
-
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.
 

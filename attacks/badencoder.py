@@ -71,14 +71,6 @@ class BadEncoder:
     utility_weight: float
     recipe: Recipe
 
-    def training_steps(self) -> int:
-        """Return the number of steps of the implant."""
-        return self.recipe.steps(self.pairs)
-
-    def known_trigger(self, data: DataBundle) -> Trigger | None:
-        """Return the trigger, or None where `prepare` makes it."""
-        return self.trigger
-
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.
 
@@ -186,9 +178,9 @@ class _Goal:
         """Return L0, L1 and L2 of a trained model on the first images, the references unchanged."""
         first = torch.arange(min(_MEASURED, len(shadow)))
         references = encode_images(model, self.references)
-        goal = effectiveness_loss(encode_images(model, to_float(self.stamped[first])), references)
+        goal = effectiveness_loss(encode_images(model, self.stamped[first]), references)
         own = stay_loss(references, self.reference_features)
-        utility = stay_loss(encode_images(model, shadow.batch(first)), self.clean[first])
+        utility = stay_loss(encode_images(model, shadow.pictures(first)), self.clean[first])
         return goal.item(), own.item(), utility.item()
 
     def _views(self, index: Tensor) -> Tensor:

@@ -47,7 +47,8 @@ def preflight(attack: Any, data: DataBundle) -> list[Finding]:
     """Return what is found of an attack on a data set; it takes about a second.
 
     Args:
-        attack: Any attack; what it does not have (a poison rate, steps) is left out.
+        attack: Any attack; what it does not have (a poison rate, a recipe) is left out. Without a
+            recipe, ``training_steps()`` says how long it is.
         data: Its parts are compared with each other.
 
     Raises:
@@ -62,6 +63,14 @@ def preflight(attack: Any, data: DataBundle) -> list[Finding]:
     return found + _budget(attack, data.name)
 
 
+def known_trigger(attack: Any, data: DataBundle) -> Trigger | None:
+    """Return the trigger of an attack, or None if it has none before the implant."""
+    if hasattr(attack, "known_trigger"):
+        trigger: Trigger = attack.known_trigger(data)
+        return trigger
+    return getattr(attack, "trigger", None)
+
+
 def _budget(attack: Any, data: str) -> list[Finding]:
     found = []
     rate, recipe = getattr(attack, "poison_rate", None), getattr(attack, "recipe", None)
@@ -71,18 +80,20 @@ def _budget(attack: Any, data: str) -> list[Finding]:
         text = f"{count} poisoned pairs ({rate:.2%}), seen {seen} times in all"
         known = PLANTING_POISONS.get(data, {}).get(attack.name)
         found.append(_compared(text, seen, known, attack.name, data))
-    if hasattr(attack, "training_steps"):
+    if recipe is not None:
+        steps = recipe.steps(attack.pairs)
+        text = f"{attack.pairs} pairs, batches of {recipe.batch_size}: {steps} steps"
+    elif hasattr(attack, "training_steps"):
         steps = attack.training_steps()
         text = f"{steps} steps"
-        if recipe is not None:
-            text = f"{attack.pairs} pairs, batches of {recipe.batch_size}: {text}"
-        poisons = rate is not None or not hasattr(attack, "target_label")
-        if poisons:  # what counts is the number of poisoned pairs, or there is nothing to plant
-            found.append(Finding("ok", text))
-        else:
-            known = PLANTING_STEPS.get(data, {}).get(attack.name)
-            found.append(_compared(text, steps, known, attack.name, data))
-    return found
+    else:
+        return found
+    if rate is not None or not hasattr(
+        attack, "target_label"
+    ):  # poisons count, or nothing is planted
+        return [*found, Finding("ok", text)]
+    known = PLANTING_STEPS.get(data, {}).get(attack.name)
+    return [*found, _compared(text, steps, known, attack.name, data)]
 
 
 def _compared(text: str, value: int, known: int | None, attack: str, data: str) -> Finding:

@@ -325,12 +325,13 @@ class Stages:
         """
 
         def produce(folder: Path) -> None:
+            from attacks.preflight import survival
             from attacks.triggers import load_trigger, save_trigger
             from invertune.models import save_weights
 
             prepared = None if trigger is None else load_trigger(trigger.folder)
             if prepared is not None:
-                self._survival(prepared)
+                self._say(survival(prepared, self.data), part=", the trigger made for it")
             self._seed_everything()
             backdoor = self.attack.implant(
                 self.load(clean),
@@ -366,19 +367,11 @@ class Stages:
         Raises:
             ValueError: If parts of the data share a sample.
         """
-        from attacks.preflight import preflight, survival
+        from attacks.preflight import known_trigger, preflight, survival
 
-        found = preflight(self.attack, self.data)
-        if hasattr(self.attack, "known_trigger"):
-            trigger = self.attack.known_trigger(self.data)
-            found += survival(trigger, self.data) if trigger is not None else []
-        self._say(found)
-
-    def _survival(self, trigger: Trigger) -> None:
-        """Say what preprocessing leaves of a trigger that was made for this implant."""
-        from attacks.preflight import survival
-
-        self._say(survival(trigger, self.data), part=", the trigger made for it")
+        trigger = known_trigger(self.attack, self.data)
+        found = [] if trigger is None else survival(trigger, self.data)
+        self._say([*preflight(self.attack, self.data), *found])
 
     def _say(self, found: list[Finding], part: str = "") -> None:
         from attacks.preflight import block

@@ -74,9 +74,7 @@ class PatchTrigger:
         for image, own in zip(stamped, each_generator(images, self.seed), strict=True):
             rows, columns = self._box(height, width, size, margin, own)
             common.manual_seed(self.seed)
-            patch = self._draw(size, own if self.redrawn else common)
-            if self.pattern == "image_noise":
-                patch = (patch + image.mean(dim=(1, 2)).cpu().view(-1, 1, 1)).clamp(0, 1)
+            patch = self._draw(size, own if self.redrawn else common, self._middle(image))
             image[..., rows, columns] = patch.to(images)
         return round_to_8_bit(stamped)
 
@@ -93,12 +91,16 @@ class PatchTrigger:
             left = margin if "left" in self.place else width - margin - size
         return slice(top, top + size), slice(left, left + size)
 
-    def _draw(self, size: int, generator: torch.Generator) -> Tensor:
-        """Return the square, (3, size, size) in [0, 1]."""
+    def _middle(self, image: Tensor) -> Tensor | float:
+        """Return what the noise of an image, (3, H, W), is around."""
         if self.pattern == "image_noise":
-            return torch.randn(3, size, size, generator=generator)
-        if self.pattern == "noise":
-            return (0.5 + torch.randn(3, size, size, generator=generator)).clamp(0, 1)
+            return image.mean(dim=(1, 2)).cpu().view(-1, 1, 1)
+        return 0.5
+
+    def _draw(self, size: int, generator: torch.Generator, middle: Tensor | float = 0.5) -> Tensor:
+        """Return the square, (3, size, size) in [0, 1], with noise around ``middle``."""
+        if self.pattern in ("noise", "image_noise"):
+            return (middle + torch.randn(3, size, size, generator=generator)).clamp(0, 1)
         square = torch.ones(3, size, size)
         if self.pattern == "yellow":
             square[2] = 0

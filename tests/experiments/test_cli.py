@@ -47,6 +47,9 @@ def test_the_shell_completes_commands_and_overrides(invertune: Command) -> None:
 
     assert completed("invertune st") == ["status"]
     assert completed("invertune ") == list(cli.COMMANDS)
+    assert completed("invertune run attack=bade") == [
+        "attack=badencoder", "attack=badencoder_white",
+    ]  # fmt: skip
     assert completed("invertune run attack=trojan") == ["attack=trojannet"]
     assert "complete " in invertune("-sc", "install=bash").stdout
 
