@@ -124,7 +124,7 @@ def test_presets_share_runs() -> None:
     default = result_id(_resolved(DEFAULT_CELL))
     attacks = set(_ids("a1_attacks"))
     assert len(attacks & classification) == 18  # the paper's six, with no defense
-    assert len(attacks & set(_ids("a2_poison_budget"))) == 3
+    assert len(attacks & set(_ids("a2_poison_budget"))) == 9  # three attacks at the default rate
     assert all(default in _ids(preset) for preset in PRESETS if preset[0] != "a")
 
 
