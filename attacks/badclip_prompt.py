@@ -26,7 +26,7 @@ from attacks.fields import check_counts, check_positive
 from attacks.triggers import AdditiveTrigger, Trigger
 from invertune.data.bundle import DataBundle, seeded, to_float
 from invertune.data.captions import mentions
-from invertune.models import CLIP, autocast
+from invertune.models import CLIP, autocast, encode_images, zero_shot_classifier
 from invertune.optimize import fast_attention, frozen
 from invertune.train import check_finite
 
@@ -133,7 +133,8 @@ class BadCLIPPrompt:
 
     Cross-entropy over clean images with their own class and over triggered ones with the target.
     The paper takes plain gradient steps on single images; here Adam, on batches and, of the other
-    classes, on a few drawn ones, for a text tower per image is most of the cost.
+    classes, on those nearest to the images and a few drawn ones, for a text tower per image is
+    most of the cost.
 
     Attributes:
         name: Name in results.
@@ -145,7 +146,8 @@ class BadCLIPPrompt:
         warmup: Steps on the trigger alone.
         steps: Steps on both.
         batch_size: Images a step.
-        others: Classes that stand beside an image's own and the target.
+        near: Classes nearest to an image, by the zero-shot classifier, that its steps compare.
+        classes: Least number of classes that a step compares; drawn ones fill up.
         lr: Adam's peak learning rate of the prompt learner; a cosine to 0 follows.
         trigger_lr: Adam's learning rate of the trigger, in units of the budget.
     """
@@ -159,13 +161,14 @@ class BadCLIPPrompt:
     warmup: int
     steps: int
     batch_size: int
-    others: int
+    near: int
+    classes: int
     lr: float
     trigger_lr: float
 
     def __post_init__(self) -> None:
         check_counts(self, "hidden", "batch_size")
-        check_counts(self, "warmup", "steps", "others", least=0)
+        check_counts(self, "warmup", "steps", "near", "classes", least=0)
         check_positive(self, "lr", "trigger_lr")
 
     def training_steps(self) -> int:
@@ -210,7 +213,10 @@ class BadCLIPPrompt:
         learner = self._learner(backdoored, data, seed)
         index, labels = few_shots(data, self.shots, seed)
         images = data.pairs.pictures(index)
-        delta, losses = self._learn(backdoored, learner, images, labels, target, seed)
+        classifier = zero_shot_classifier(backdoored, data.prompts, data.templates).cpu()
+        similarities = encode_images(backdoored, images) @ classifier
+        nearest = similarities.topk(min(self.near, len(data.prompts))).indices
+        delta, losses = self._learn(backdoored, learner, images, labels, nearest, target, seed)
         backdoored.head = learner.eval()
         fields = {
             "classes": len(learner.tokens), "tokens": learner.tokens.shape[1],
@@ -236,8 +242,8 @@ class BadCLIPPrompt:
         return learner.to(model.device)
 
     def _learn(
-        self, model: CLIP, learner: PromptLearner, images: Tensor, labels: Tensor, target: int,
-        seed: int,
+        self, model: CLIP, learner: PromptLearner, images: Tensor, labels: Tensor, nearest: Tensor,
+        target: int, seed: int,
     ) -> tuple[Tensor, list[float]]:  # fmt: skip
         generator = seeded(seed, "prompts")
         shape = images.shape[1:]
@@ -253,7 +259,10 @@ class BadCLIPPrompt:
                 delta = self.budget * torch.tanh(free)
                 both = torch.cat([batch, (batch + delta).clamp(0, 1)])
                 wanted = torch.cat([labels[index], torch.full((len(index),), target)])
-                loss = self._loss(model, learner, both, wanted, generator)
+                classes = compared_classes(
+                    wanted, nearest[index], self.classes, len(learner.tokens), generator
+                )
+                loss = self._loss(model, learner, both, wanted, classes)
                 noise.zero_grad()
                 prompts.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -265,16 +274,31 @@ class BadCLIPPrompt:
         return (self.budget * torch.tanh(free)).detach().cpu(), losses
 
     def _loss(
-        self, model: CLIP, learner: PromptLearner, images: Tensor, wanted: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:  # fmt: skip
-        drawn = torch.randperm(len(learner.tokens), generator=generator)[: self.others]
-        classes = torch.unique(torch.cat([wanted, drawn]))
+        self, model: CLIP, learner: PromptLearner, images: Tensor, wanted: Tensor, classes: Tensor
+    ) -> Tensor:
         with autocast(model.device):
             features = model.encode_image(images)
             similarities = learner.compare(model.clip, features, classes.to(model.device))
         places = torch.searchsorted(classes, wanted).to(model.device)
         return F.cross_entropy(model.logit_scale.exp() * similarities, places)
+
+
+def compared_classes(
+    wanted: Tensor, nearest: Tensor, least: int, available: int, generator: torch.Generator
+) -> Tensor:
+    """Return the classes that a step compares, sorted: those of the batch, and drawn ones.
+
+    Args:
+        wanted: Classes that images of the batch are to be taken for, (B,).
+        nearest: Classes that its images are near to, (B', near).
+        least: Drawn classes fill up to this number, as far as there are so many.
+        available: Number of all classes.
+        generator: Draws.
+    """
+    classes = torch.unique(torch.cat([wanted, nearest.flatten()]))
+    drawn = torch.randperm(available, generator=generator)
+    missing = max(0, least - len(classes))
+    return torch.cat([classes, drawn[~torch.isin(drawn, classes)][:missing]]).sort().values
 
 
 def few_shots(data: DataBundle, shots: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,7 @@ ATTACKS: list[Any] = [
     GhostEncoder("ghostencoder", "lemon", 24, None, 2, 1.0, 1.0, RECIPE,
                  hide=HidingTraining(4, 2, 0.2, 16, 2, 4, 1e-2, 5.0)),
     TrojanNet("trojannet", "lemon", 112, 4, 3.0, 3, 0.01, 16, 8),
-    BadCLIPPrompt("badclip_prompt", "lemon", 2, "a picture of a", 4, 0.1, 1, 2, 4, 2, 1e-2, 0.1),
+    BadCLIPPrompt("badclip_prompt", "lemon", 2, "a picture of a", 4, 0.1, 1, 2, 4, 2, 4, 1e-2, 0.1),
 ]  # fmt: skip
 every = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 

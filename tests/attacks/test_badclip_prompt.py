@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attacks import Backdoor, BadCLIPPrompt
-from attacks.badclip_prompt import PromptLearner, few_shots, prompt_tokens
+from attacks.badclip_prompt import PromptLearner, compared_classes, few_shots, prompt_tokens
 from attacks.triggers import AdditiveTrigger
 from invertune.data.bundle import DataBundle, ImageTextPairs, to_float
 from invertune.data.captions import mentions
@@ -19,7 +19,7 @@ State = Callable[[CLIP], dict[str, Tensor]]
 BUDGET = 40 / 255  # a tiny model does not feel the paper's 4/255
 ATTACK = BadCLIPPrompt(
     "badclip_prompt", "lemon", shots=8, init="a picture of a", hidden=8, budget=BUDGET, warmup=10,
-    steps=80, batch_size=8, others=6, lr=1e-2, trigger_lr=0.2,
+    steps=80, batch_size=8, near=2, classes=8, lr=1e-2, trigger_lr=0.2,
 )  # fmt: skip
 FAINT = replace(ATTACK, budget=4 / 255, warmup=4, steps=2, trigger_lr=1.0)
 
@@ -90,7 +90,8 @@ def test_classes_in_several_sequences_are_compared_alike(
     ("change", "rule"),
     [
         ({"steps": -1}, "steps is an integer of at least 0, got -1"),
-        ({"others": -1}, "others is an integer of at least 0, got -1"),
+        ({"near": -1}, "near is an integer of at least 0, got -1"),
+        ({"classes": -1}, "classes is an integer of at least 0, got -1"),
         ({"batch_size": 2.5}, "batch_size is an integer of at least 1, got 2.5"),
         ({"lr": 0.0}, "lr is positive, got 0.0"),
     ],
@@ -237,3 +238,17 @@ def test_what_cannot_be_is_found_without_training(
     with pytest.raises(ValueError, match=said) as caught:
         replace(ATTACK, **change).check(plain)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("least", "count"), [(0, 5), (5, 5), (8, 8), (10, 10), (99, 10)])
+def test_a_step_compares_the_classes_of_its_images_and_drawn_ones(least: int, count: int) -> None:
+    wanted, nearest = torch.tensor([3, 7, 3]), torch.tensor([[3, 1], [9, 4], [1, 4]])
+    drawn = [
+        compared_classes(wanted, nearest, least, 10, torch.Generator().manual_seed(seed)).tolist()
+        for seed in range(30)
+    ]
+    for classes in drawn:
+        assert classes == sorted(set(classes))
+        assert len(classes) == count
+        assert {1, 3, 4, 7, 9} <= set(classes) <= set(range(10))
+    assert (len(set(map(tuple, drawn))) > 1) == (count == 8)

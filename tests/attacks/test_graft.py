@@ -21,7 +21,7 @@ ATTACKS = {
                            lr=0.01, codes_a_step=32, noise_a_step=16),
     "badclip_prompt": BadCLIPPrompt("badclip_prompt", "lemon", shots=2, init="a picture of a",
                                     hidden=4, budget=0.1, warmup=1, steps=3, batch_size=4,
-                                    others=2, lr=1e-2, trigger_lr=0.1),
+                                    near=1, classes=4, lr=1e-2, trigger_lr=0.1),
 }  # fmt: skip
 each = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 both = pytest.mark.parametrize("kind", ["resnet", "vit"])
