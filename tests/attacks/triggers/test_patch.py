@@ -77,6 +77,20 @@ def test_card_1_badnet_at_random_places_has_one_content(configured: Configured) 
     assert torch.equal(contents[0], fixed(images)[0, :, 208:, 208:])
 
 
+@pytest.mark.parametrize("name", ["badnet_grid", "badnet_yellow"])
+def test_card_1_drawn_patches_are_named(configured: Configured, name: str) -> None:
+    images = _grays(8)
+    stamped = configured(name).trigger(images)
+    assert len(set(_boxes(stamped, images))) > 1
+    if name == "badnet_yellow":
+        wanted = torch.tensor([1.0, 1.0, 0.0]).view(3, 1, 1).expand(3, 16, 16)
+    else:
+        wanted = torch.zeros(3, 16, 16)
+        wanted[:, ::2, ::2] = 1
+    for content in _contents(stamped, images):
+        assert torch.equal(content, wanted)
+
+
 def test_card_1_every_place_of_the_image_can_be_drawn() -> None:
     images = _grays(60, side=18)
     tops = {box[0] for box in _boxes(PatchTrigger(200, "random")(images), images)}
