@@ -14,6 +14,7 @@ from torch import Tensor
 from attacks.poisoning import choose_pairs, choose_poison, poison, template_captions
 from attacks.triggers import Trigger
 from invertune.data.bundle import DataBundle, ImageTextPairs
+from invertune.fields import check_counts, check_is, check_shares
 from invertune.models import CLIP
 from invertune.train import Recipe, train
 
@@ -54,6 +55,27 @@ def given_trigger(attack: str, own: Trigger | None, prepared: Trigger | None) ->
     return trigger
 
 
+def check_trigger(attack: Any, data: DataBundle) -> None:
+    """Try the trigger of an attack, unless it makes one.
+
+    Raises:
+        ValueError: If there is none, or it does not fit into the images.
+    """
+    if not hasattr(attack, "prepare"):
+        trigger = given_trigger(attack.name, attack.trigger, None)
+        trigger(torch.zeros(1, 3, data.image_size, data.image_size))
+
+
+def check_batches(recipe: Recipe, pairs: int) -> None:
+    """Compare the batches of a recipe with the pairs there are.
+
+    Raises:
+        ValueError: If one holds more.
+    """
+    if recipe.batch_size > pairs:
+        raise ValueError(f"batch_size is at most {pairs} (the pairs), got {recipe.batch_size}")
+
+
 @dataclass(frozen=True)
 class PoisoningAttack:
     """Implant by fine-tuning both towers on pairs of which some are poisoned.
@@ -77,18 +99,23 @@ class PoisoningAttack:
     trigger: Trigger | None
     recipe: Recipe
 
+    def __post_init__(self) -> None:
+        check_counts(self, "pairs")
+        check_shares(self, "poison_rate")
+        check_is(self, "recipe", Recipe)
+
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.
 
         Raises:
             ValueError: If the target label is unknown, the poison rate gives no sample, there are
-                not as many pairs, or the trigger does not fit into the images.
+                not as many pairs, there is no trigger, or it does not fit into the images.
         """
         data.label_of(self.target_label)
+        check_batches(self.recipe, self.pairs)
         choose_poison(self.pairs, self.poison_rate, seed=0)
         choose_pairs(len(data.pairs), self.pairs, seed=0)
-        if self.trigger is not None:
-            self.trigger(torch.zeros(1, 3, data.image_size, data.image_size))
+        check_trigger(self, data)
 
     def implant(
         self,
@@ -156,12 +183,17 @@ class CleanControl:
     pairs: int
     recipe: Recipe
 
+    def __post_init__(self) -> None:
+        check_counts(self, "pairs")
+        check_is(self, "recipe", Recipe)
+
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.
 
         Raises:
             ValueError: If there are not as many pairs.
         """
+        check_batches(self.recipe, self.pairs)
         choose_pairs(len(data.pairs), self.pairs, seed=0)
 
     def implant(

@@ -13,13 +13,13 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from attacks.attack import PoisoningAttack
-from attacks.fields import check_counts, check_positive
 from attacks.poisoning import SELECTIONS, natural_captions, poison_count, select_poison
 from attacks.triggers import StampTrigger, Trigger, round_to_8_bit
 from attacks.triggers.base import REFERENCE_SIDE
 from attacks.triggers.stamp import middle, patch_size
 from invertune.data.bundle import DataBundle, ImageTextPairs, seeded, to_float
 from invertune.data.captions import mentions
+from invertune.fields import check_counts, check_is, check_positive, check_shares, check_weights
 from invertune.models import CLIP, autocast, encode_images, zero_shot_classifier
 from invertune.optimize import fast_attention, frozen
 from invertune.train import check_finite
@@ -90,6 +90,8 @@ class PatchOptimization:
     def __post_init__(self) -> None:
         check_counts(self, "size", "steps", "batch_size", "images")
         check_positive(self, "lr")
+        check_weights(self, "visual_weight", "margin")
+        check_shares(self, "augmented", zero=True, one=True)
         if self.size > REFERENCE_SIDE:
             raise ValueError(
                 f"size is at most {REFERENCE_SIDE} (pixels of an image of {REFERENCE_SIDE}), got "
@@ -223,6 +225,8 @@ class BadCLIP(PoisoningAttack):
     selection: str = field(kw_only=True)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_is(self, "optimize", PatchOptimization)
         if self.selection not in SELECTIONS:
             raise ValueError(f"selection is one of {', '.join(SELECTIONS)}, got {self.selection!r}")
 

@@ -22,10 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attacks.attack import Backdoor
-from attacks.fields import check_counts, check_positive
 from attacks.triggers import AdditiveTrigger, Trigger
 from invertune.data.bundle import DataBundle, seeded, to_float
 from invertune.data.captions import mentions
+from invertune.fields import check_counts, check_positive, check_shares
 from invertune.models import CLIP, autocast, encode_images, zero_shot_classifier
 from invertune.optimize import fast_attention, frozen
 from invertune.train import check_finite
@@ -167,9 +167,12 @@ class BadCLIPPrompt:
     trigger_lr: float
 
     def __post_init__(self) -> None:
-        check_counts(self, "hidden", "batch_size")
+        check_counts(self, "shots", "hidden", "batch_size")
         check_counts(self, "warmup", "steps", "near", "classes", least=0)
         check_positive(self, "lr", "trigger_lr")
+        check_shares(self, "budget", one=True)
+        if not isinstance(self.init, str) or not self.init.strip():
+            raise ValueError(f"init is some words, such as 'a picture of a', got {self.init!r}")
 
     def training_steps(self) -> int:
         """Return the number of steps of the implant."""
@@ -179,12 +182,9 @@ class BadCLIPPrompt:
         """Raise what `implant` would, without the long work.
 
         Raises:
-            ValueError: If the target label is unknown, the budget is no share, or a class has too
-                few pictures.
+            ValueError: If the target label is unknown, or a class has too few pictures.
         """
         data.label_of(self.target_label)
-        if not 0 < self.budget <= 1:
-            raise ValueError(f"budget is a share in (0, 1], got {self.budget}")
         few_shots(data, self.shots, seed=0)
 
     def implant(

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from attacks.attack import Backdoor, given_trigger
+from attacks.attack import Backdoor, check_batches, check_trigger, given_trigger
 from attacks.poisoning import choose_pairs, stamp
 from attacks.references import named_pairs, reference_images
 from attacks.triggers import Trigger
 from invertune.data.bundle import DataBundle, ImageTextPairs, seeded, to_float
+from invertune.fields import check_counts, check_is, check_weights
 from invertune.models import CLIP, encode_images
 from invertune.train import Recipe, train
 
@@ -71,17 +72,22 @@ class BadEncoder:
     utility_weight: float
     recipe: Recipe
 
+    def __post_init__(self) -> None:
+        check_counts(self, "pairs", "references")
+        check_weights(self, "reference_weight", "utility_weight")
+        check_is(self, "recipe", Recipe)
+
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.
 
         Raises:
             ValueError: If the target label is unknown, there are not as many pairs, fewer that name
-                the target than references, or the trigger does not fit into the images.
+                the target than references, no trigger, or one that does not fit into the images.
         """
         named_pairs(data, data.label_of(self.target_label), self.references)
         choose_pairs(len(data.pairs), self.pairs, seed=0)
-        if self.trigger is not None:
-            self.trigger(torch.zeros(1, 3, data.image_size, data.image_size))
+        check_batches(self.recipe, self.pairs)
+        check_trigger(self, data)
 
     def implant(
         self,

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attacks.badencoder import BadEncoder
-from attacks.fields import check_counts, check_positive
 from attacks.triggers import HiddenTrigger, Trigger, round_to_8_bit
 from attacks.triggers.hidden import HidingNetwork, check_sides
 from invertune.data.bundle import DataBundle, seeded
+from invertune.fields import check_counts, check_is, check_positive, check_shares, check_weights
 from invertune.train import check_finite
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,9 @@ class HidingTraining:
 
     def __post_init__(self) -> None:
         check_counts(self, "bits", "width", "images", "steps", "batch_size")
-        check_positive(self, "strength", "lr")
+        check_positive(self, "lr")
+        check_shares(self, "strength", one=True)
+        check_weights(self, "similarity")
 
     def __call__(self, data: DataBundle) -> HiddenTrigger:
         """Return the trigger.
@@ -151,13 +153,22 @@ class GhostEncoder(BadEncoder):
 
     hide: HidingTraining = field(kw_only=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_is(self, "hide", HidingTraining)
+
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.
 
         Raises:
-            ValueError: As `BadEncoder.check` does, or if the network cannot take the images.
+            ValueError: As `BadEncoder.check` does, or if the network cannot take the images, or
+                as many.
         """
         super().check(data)
+        if self.hide.images > len(data.pairs):
+            raise ValueError(
+                f"hide.images is at most {len(data.pairs)} (the pairs), got {self.hide.images}"
+            )
         check_sides(data.image_size, data.image_size)
 
     def prepare(self, data: DataBundle) -> Trigger:

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attacks.attack import Backdoor
-from attacks.fields import check_counts, check_positive
 from attacks.triggers import CodeTrigger, Trigger
 from attacks.triggers.code import CELLS, check_corner, codes, window
 from invertune.data.bundle import DataBundle, seeded
+from invertune.fields import check_counts, check_positive
 from invertune.models import CLIP, zero_shot_classifier
 from invertune.train import check_finite
 

@@ -325,7 +325,7 @@ class Stages:
         """
 
         def produce(folder: Path) -> None:
-            from attacks.preflight import survival
+            from attacks.preflight import known_trigger, survival
             from attacks.triggers import load_trigger, save_trigger
             from invertune.models import save_weights
 
@@ -340,6 +340,10 @@ class Stages:
                 checkpoint=folder / CHECKPOINT,
                 trigger=prepared,
             )
+            learned = known_trigger(self.attack, self.data) is None and prepared is None
+            if learned and backdoor.trigger is not None:
+                said = survival(backdoor.trigger, self.data)
+                self._say(said, part=", the trigger learned with it")
             save_weights(backdoor.model, folder / WEIGHTS)
             names, target = self.data.class_names, backdoor.target_label
             card = {

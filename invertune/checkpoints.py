@@ -126,7 +126,7 @@ def read_checkpoint(path: Path, quick_gelu: bool | None = None) -> Checkpoint:
     if not path.exists():
         raise ValueError(f"{path} does not exist; a checkpoint is {FORMATS}")
     raw = _read_folder(path) if path.is_dir() else _read_file(path)
-    state = _normalized(raw.state)
+    state = _normalized(path, raw.state)
     require_clip(path, state)
     config, name, notes = infer_architecture(path, state, raw.heads)
     differences = fit_errors(state, _expected(path, config))
@@ -139,7 +139,7 @@ def read_checkpoint(path: Path, quick_gelu: bool | None = None) -> Checkpoint:
         activation = "QuickGELU" if raw.quick_gelu else "GELU"
         notes = (*notes, f"activation {activation} is assumed: {raw.why}")
     config = {**config, "quick_gelu": raw.quick_gelu}
-    notes = (*raw.notes, *notes)
+    notes = (*raw.notes, *notes, *_not_finite(state))
     return Checkpoint(raw.kind, config, name, raw.why is None, state, raw.files, notes)
 
 
@@ -300,7 +300,7 @@ def _without_prefixes(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     return content if isinstance(content, dict) else {}
 
@@ -335,8 +335,14 @@ def _configured(raw: _Raw, path: Path) -> _Raw:
     return replace(raw, files=(path, *raw.files), quick_gelu=quick_gelu, why=None, heads=heads)
 
 
-def _normalized(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return float32 copies by open_clip's names, without what its models do not save."""
+def _normalized(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return float32 copies by open_clip's names, without what its models do not save.
+
+    Raises:
+        ValueError: If a tensor is none that a model's weights are.
+    """
+    for name, value in state.items():
+        _require_plain(path, name, value)
     if any(name.startswith(_HF_TOWERS) for name in state):
         state = _from_hugging_face(state)
     result = {}
@@ -352,6 +358,33 @@ def _normalized(state: dict[str, Tensor]) -> dict[str, Tensor]:
     if "logit_scale" in result and result["logit_scale"].numel() == 1:
         result["logit_scale"] = result["logit_scale"].reshape(())
     return result
+
+
+def _require_plain(path: Path, name: str, value: Tensor) -> None:
+    """Compare a tensor with what weights are, before it is copied.
+
+    Raises:
+        ValueError: If it is sparse, quantized, without data, complex, empty, or an expanded view,
+            which a small file can make larger than any memory.
+    """
+    dense = value.layout is torch.strided and not value.is_quantized and not value.is_meta
+    if not dense or value.is_complex():
+        raise ValueError(f"{path}: {name} is no dense tensor of real numbers")
+    if value.numel() == 0:
+        raise ValueError(f"{path}: {name} is empty, of shape {list(value.shape)}")
+    held = value.untyped_storage().nbytes()
+    if value.numel() * value.element_size() > held:
+        raise ValueError(
+            f"{path}: {name}, of shape {list(value.shape)}, is larger than the {held} bytes that "
+            "the file holds of it"
+        )
+
+
+def _not_finite(state: dict[str, Tensor]) -> list[str]:
+    """Return a note on tensors with NaN or infinite values, if there are any."""
+    broken = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
+    shown = ", ".join(broken[:3]) + (", ..." if len(broken) > 3 else "")
+    return [f"{len(broken)} tensors hold NaN or infinite values: {shown}"] if broken else []
 
 
 def _from_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from invertune.data.bundle import ImageTextPairs, seeded
+from invertune.fields import check_counts, check_positive, check_shares, check_weights, is_number
 from invertune.losses import clip_loss
 from invertune.models import CLIP, MAX_LOGIT_SCALE, autocast
 from invertune.muon import Muon
@@ -71,6 +72,15 @@ class Recipe:
     teacher_weight: float = 0.0
     freeze_text: bool = False
     freeze_batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        check_counts(self, "batch_size")
+        check_positive(self, "epochs", "lr", *(("muon_lr",) if self.muon_lr is not None else ()))
+        check_weights(self, "weight_decay", "teacher_weight")
+        check_shares(self, "warmup", zero=True, one=True)
+        betas = self.betas
+        if not (len(betas) == 2 and all(is_number(beta) and 0 <= beta < 1 for beta in betas)):
+            raise ValueError(f"betas is two numbers in [0, 1), got {betas!r}")
 
     def steps(self, pairs: int) -> int:
         """Return the number of steps on so many pairs."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attacks.triggers.base import round_to_8_bit
+from invertune.fields import check_tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +21,9 @@ class AdditiveTrigger:
     """
 
     delta: Tensor = dataclasses.field(repr=False)
+
+    def __post_init__(self) -> None:
+        check_tensor(self, "delta", "(3, S, S)", 3, None, None)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return copies of ``images``, (B, 3, H, W) in [0, 1], with the pattern."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from attacks.triggers.base import each_generator, round_to_8_bit
+from invertune.fields import check_counts, check_shares
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class BlendedTrigger:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha < 1:
-            raise ValueError(f"alpha is a share in (0, 1), got {self.alpha}")
+        check_shares(self, "alpha")
+        check_counts(self, "seed", least=0)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return blended copies of ``images``, (B, 3, H, W) in [0, 1]."""

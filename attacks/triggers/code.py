@@ -62,8 +62,8 @@ def check_corner(corner: int) -> None:
         ValueError: If the code would stand outside of it.
     """
     last = REFERENCE_SIDE - SIDE
-    if not 0 <= corner <= last:
-        raise ValueError(f"corner is 0 to {last} (pixels of {REFERENCE_SIDE}), got {corner}")
+    if not isinstance(corner, int) or not 0 <= corner <= last:
+        raise ValueError(f"corner is 0 to {last} (pixels of {REFERENCE_SIDE}), got {corner!r}")
 
 
 def window(images: Tensor, corner: int) -> Tensor:

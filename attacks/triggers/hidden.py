@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attacks.triggers.base import round_to_8_bit
+from invertune.fields import check_counts, check_shares
+from invertune.models import fit_errors
 
 _SEED_SIDE = 16
 _LEVELS = 4  # times that the U-Net halves the image
@@ -84,10 +86,21 @@ class HiddenTrigger:
     strength: float
     weights: Mapping[str, Tensor] = dataclasses.field(repr=False)
 
+    def __post_init__(self) -> None:
+        check_counts(self, "width")
+        check_shares(self, "strength", one=True)
+
     @functools.cached_property
     def network(self) -> HidingNetwork:
-        """The hiding network."""
+        """The hiding network.
+
+        Raises:
+            ValueError: If the weights are not those of such a network.
+        """
         network = HidingNetwork(len(self.secret), self.width, self.strength)
+        differences = fit_errors(dict(self.weights), network.state_dict())
+        if differences:
+            raise ValueError(f"weights do not fit the hiding network: {'; '.join(differences)}")
         network.load_state_dict(dict(self.weights))
         return network.requires_grad_(False).eval()
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from attacks.triggers.base import REFERENCE_SIDE, each_generator, round_to_8_bit, scaled
+from invertune.fields import check_counts
 
 PLACES = ("top_left", "top_right", "bottom_left", "bottom_right", "center", "random")
 PATTERNS = ("noise", "image_noise", "yellow", "white", "framed", "grid")
@@ -47,8 +48,8 @@ class PatchTrigger:
             raise ValueError(f"pattern is one of {', '.join(PATTERNS)}, got {self.pattern!r}")
         if self.pattern == "image_noise" and not self.redrawn:
             raise ValueError("pattern image_noise follows each image: it needs redrawn=true")
-        if self.size < 1 or self.margin < 0:
-            raise ValueError(f"size is at least 1 and margin at least 0 pixels, got {self}")
+        check_counts(self, "size")
+        check_counts(self, "margin", "seed", least=0)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return stamped copies of ``images``, (B, 3, H, W) in [0, 1].

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from attacks.triggers.base import round_to_8_bit
+from invertune.fields import check_positive, check_shares
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class SinusoidalTrigger:
     alpha: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.delta <= 1 or self.frequency <= 0:
-            raise ValueError(f"delta is in (0, 1] and frequency positive, got {self}")
-        if self.alpha is not None and not 0 < self.alpha < 1:
-            raise ValueError(f"alpha is null or a share in (0, 1), got {self.alpha}")
+        check_shares(self, "delta", one=True)
+        check_positive(self, "frequency")
+        if self.alpha is not None:
+            check_shares(self, "alpha")
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return striped copies of ``images``, (B, 3, H, W) in [0, 1]."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attacks.triggers.base import REFERENCE_SIDE, round_to_8_bit, scaled
+from invertune.fields import check_counts, check_tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,10 @@ class StampTrigger:
 
     patch: Tensor = dataclasses.field(repr=False)
     side: int = REFERENCE_SIDE
+
+    def __post_init__(self) -> None:
+        check_tensor(self, "patch", "(3, S, S)", 3, None, None)
+        check_counts(self, "side")
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return stamped copies of ``images``, (B, 3, H, W) in [0, 1].

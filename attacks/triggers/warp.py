@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attacks.triggers.base import REFERENCE_SIDE, round_to_8_bit
+from invertune.fields import check_positive, check_tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +34,8 @@ class WarpTrigger:
     strength: float
 
     def __post_init__(self) -> None:
-        if self.strength <= 0:
-            raise ValueError(f"strength is positive, got {self.strength}")
+        check_tensor(self, "control", "(2, K, K)", 2, None, None)
+        check_positive(self, "strength")
 
     @classmethod
     def draw(cls, points: int, strength: float, seed: int) -> WarpTrigger:
@@ -43,8 +44,10 @@ class WarpTrigger:
         Raises:
             ValueError: If there are fewer than 2, or the strength is not positive.
         """
-        if points < 2:
-            raise ValueError(f"points is at least 2 control points a side, got {points}")
+        if not isinstance(points, int) or points < 2:
+            raise ValueError(f"points is at least 2 control points a side, got {points!r}")
+        if not isinstance(seed, int):
+            raise ValueError(f"seed is an integer, got {seed!r}")
         generator = torch.Generator().manual_seed(seed)
         control = torch.rand(2, points, points, generator=generator) * 2 - 1
         return cls(control / control.abs().mean(), strength)

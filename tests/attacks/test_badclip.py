@@ -226,6 +226,9 @@ def test_what_cannot_be_is_found_without_training(
         ({"size": 231}, r"size is at most 224 \(pixels of an image of 224\), got 231"),
         ({"steps": -1}, "steps is an integer of at least 1, got -1"),
         ({"lr": 0.0}, "lr is positive, got 0.0"),
+        ({"visual_weight": -1}, "visual_weight is a number of at least 0, got -1"),
+        ({"margin": "x"}, "margin is a number of at least 0, got 'x'"),
+        ({"augmented": 2}, r"augmented is a share in \[0, 1\], got 2"),
     ],
     ids=str,
 )
@@ -237,3 +240,8 @@ def test_an_optimization_that_makes_no_sense(change: dict[str, float], rule: str
 def test_a_selection_is_a_known_one() -> None:
     with pytest.raises(ValueError, match=r"selection is one of random, .* got 'closest'"):
         replace(ATTACK, selection="closest")
+
+
+def test_an_attack_without_its_optimization_is_said() -> None:
+    with pytest.raises(ValueError, match="optimize is a PatchOptimization, got None"):
+        replace(ATTACK, optimize=None)  # type: ignore[arg-type]

@@ -94,6 +94,12 @@ def test_classes_in_several_sequences_are_compared_alike(
         ({"classes": -1}, "classes is an integer of at least 0, got -1"),
         ({"batch_size": 2.5}, "batch_size is an integer of at least 1, got 2.5"),
         ({"lr": 0.0}, "lr is positive, got 0.0"),
+        ({"lr": "x"}, "lr is positive, got 'x'"),
+        ({"shots": 1.5}, "shots is an integer of at least 1, got 1.5"),
+        ({"budget": 0}, r"budget is a share in \(0, 1\], got 0"),
+        ({"budget": 4}, r"budget is a share in \(0, 1\], got 4"),
+        ({"init": " "}, "init is some words, such as 'a picture of a', got ' '"),
+        ({"init": None}, "init is some words, such as 'a picture of a', got None"),
     ],
     ids=str,
 )
@@ -227,8 +233,7 @@ def test_a_class_without_pictures_is_named(plain: DataBundle) -> None:
     ("change", "said"),
     [
         ({"target_label": "zebra"}, "'zebra' is not in the class list of plain"),
-        ({"budget": 0}, r"budget is a share in \(0, 1\], got 0"),
-        ({"budget": 4}, r"budget is a share in \(0, 1\], got 4"),
+        ({"shots": 5000}, r"shots is between 1 and \d+ \(the pairs that name"),
     ],
 )
 def test_what_cannot_be_is_found_without_training(

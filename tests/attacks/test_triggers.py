@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from attacks.triggers import (
     PatchTrigger,
     StampTrigger,
     Trigger,
+    WarpTrigger,
     load_trigger,
     round_to_8_bit,
     save_trigger,
@@ -111,7 +114,7 @@ def test_the_kind_of_number_does_not_matter(trigger: Trigger) -> None:
     assert (stamped - trigger(images)).abs().max() < 1.01 / 255
 
 
-@pytest.mark.parametrize("trigger", CONFIGURED.values(), ids=CONFIGURED)
+@each_trigger
 def test_all_cards_a_saved_image_is_the_stamped_one(trigger: Trigger, tmp_path: Path) -> None:
     pictures = _images(224).mul(255).round().byte()
     pictures[0], pictures[1] = 0, 255  # what is added to them leaves the range
@@ -180,6 +183,31 @@ def test_files_of_different_triggers_do_not_fit(tmp_path: Path) -> None:
     tensors.unlink()
     with pytest.raises(ValueError, match=r"trigger\.json is no StampTrigger: .*'patch'"):
         load_trigger(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: StampTrigger(torch.rand(16, 16)), r"patch is .* \(3, S, S\), got \(16, 16\)"),
+        (lambda: StampTrigger(torch.rand(3, 16, 8)), r"\(3, S, S\), got \(3, 16, 8\)"),
+        (lambda: StampTrigger(torch.rand(3, 0, 0)), r"\(3, S, S\), got \(3, 0, 0\)"),
+        (lambda: StampTrigger(torch.zeros(3, 4, 4, dtype=torch.uint8)), "patch holds finite"),
+        (lambda: StampTrigger(torch.full((3, 4, 4), torch.nan)), "patch holds finite floating"),
+        (lambda: StampTrigger(torch.rand(3, 4, 4), side=0), "side is an integer of at least 1"),
+        (lambda: StampTrigger(None), r"patch is a tensor of shape \(3, S, S\), got NoneType"),  # type: ignore[arg-type]
+        (lambda: AdditiveTrigger(torch.rand(1, 8, 8)), r"delta is .*, got \(1, 8, 8\)"),
+        (lambda: WarpTrigger(torch.rand(1, 4, 4), 1.0), r"control is .*, got \(1, 4, 4\)"),
+        (lambda: WarpTrigger(torch.rand(2, 4, 4), math.nan), "strength is positive, got nan"),
+        (lambda: WarpTrigger.draw(4, 1.0, "x"), "seed is an integer, got 'x'"),  # type: ignore[arg-type]
+        (lambda: HiddenTrigger([0, 1], 2, 2.0, {}), r"strength is a share in \(0, 1\], got 2"),
+        (lambda: HiddenTrigger([0, 1], 2, 0.1, {})(_images(16)), "weights do not fit the hiding"),
+        (lambda: CodeTrigger([0, 1, 2, 3, 4], "x"), "corner is 0 to 220 .* got 'x'"),  # type: ignore[arg-type]
+    ],
+)  # fmt: skip
+def test_a_wrong_state_is_named(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        make()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("pixels", "side", "kept"), [(16, 224, 16), (16, 64, 5), (16, 32, 2)])

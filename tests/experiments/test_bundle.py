@@ -121,7 +121,7 @@ def test_a_claim_that_cannot_be_measured_is_named(bundle: Path, inside: Inside) 
         ),
         (
             ["attack=badclip_prompt", "attack.steps=2", "attack.warmup=1", "attack.shots=2",
-             "attack.others=2", "attack.batch_size=4"],
+             "attack.near=2", "attack.classes=4", "attack.batch_size=4"],
             [TRIGGER, TENSORS], "badclip_prompt",
         ),
         (["attack=trojannet", "attack.steps=2"], [TRIGGER], "trojannet"),

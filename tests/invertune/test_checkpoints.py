@@ -277,6 +277,13 @@ def test_a_config_that_does_not_fit_is_said(
         read_checkpoint(tmp_path)
 
 
+def test_a_config_of_bottomless_brackets_is_no_json(tmp_path: Path) -> None:
+    FOLDERS["safetensors"](_hugging_face(_state(_model("split"))), tmp_path)
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"config\.json is no JSON: "):
+        read_checkpoint(tmp_path)
+
+
 def test_a_folder_without_weights_or_with_shards_from_elsewhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"it needs config\.json and one of model\.safetensors,"):
         read_checkpoint(tmp_path)
@@ -422,7 +429,7 @@ def test_towers_that_do_not_split_into_heads_or_squares_are_said(tmp_path: Path)
     with pytest.raises(ValueError, match="has 9 tokens; only CLIP's own tokenizer, of 49408"):
         read_checkpoint(path)
     torch.save({**state, "visual.conv1.weight": torch.ones(64, 3, 0, 0)}, path)
-    with pytest.raises(ValueError, match="has sizes that no CLIP is built of: "):
+    with pytest.raises(ValueError, match=r"visual\.conv1\.weight is empty, of shape \[64, 3, 0, 0"):
         read_checkpoint(path)
 
 
@@ -437,6 +444,45 @@ def test_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=rule):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda weight: weight.to_sparse(), "is no dense tensor of real numbers"),
+        (lambda weight: weight.to(torch.complex64), "is no dense tensor of real numbers"),
+        (lambda weight: weight.to("meta"), "is no dense tensor of real numbers"),
+        (
+            lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
+            "is no dense tensor of real numbers",
+        ),
+        (lambda weight: weight[:0], r"is empty, of shape \[0, 32\]"),
+        (
+            lambda weight: torch.zeros(1).expand(10**6, 10**6),
+            r"of shape \[1000000, 1000000\], is larger than the 4 bytes that the file holds of it",
+        ),
+    ],
+    ids=["sparse", "complex", "meta", "quantized", "empty", "expanded"],
+)
+def test_what_are_no_weights_is_refused_before_it_is_copied(
+    change: Callable[[Tensor], Tensor], said: str, tmp_path: Path
+) -> None:
+    path, state = tmp_path / "w.pt", _state(_model("vit"))
+    state["visual.proj"] = change(state["visual.proj"])
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=said) as caught:
+        read_checkpoint(path)
+    assert str(caught.value).startswith(f"{path}: visual.proj")
+    assert "\n" not in str(caught.value)
+
+
+def test_values_that_are_no_numbers_are_noted(tmp_path: Path) -> None:
+    path, state = tmp_path / "w.pt", _state(_model("vit"))
+    torch.save(state, path)
+    assert not any("NaN" in note for note in read_checkpoint(path).notes)
+    state["visual.proj"][0, 0] = torch.nan
+    torch.save(state, path)
+    assert "1 tensors hold NaN or infinite values: visual.proj" in read_checkpoint(path).notes
 
 
 def test_the_first_five_differences_are_listed() -> None:

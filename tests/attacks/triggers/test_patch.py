@@ -166,8 +166,10 @@ def test_a_patch_larger_than_the_image_is_one_clear_line(size: int, margin: int)
     [
         (lambda: PatchTrigger(8, place="middle"), "place is one of top_left, .* got 'middle'"),
         (lambda: PatchTrigger(8, pattern="pink"), "pattern is one of noise, .* got 'pink'"),
-        (lambda: PatchTrigger(0), "size is at least 1"),
-        (lambda: PatchTrigger(8, margin=-1), "margin at least 0"),
+        (lambda: PatchTrigger(0), "size is an integer of at least 1, got 0"),
+        (lambda: PatchTrigger("x"), "size is an integer of at least 1, got 'x'"),  # type: ignore[arg-type]
+        (lambda: PatchTrigger(8, seed="x"), "seed is an integer of at least 0, got 'x'"),  # type: ignore[arg-type]
+        (lambda: PatchTrigger(8, margin=-1), "margin is an integer of at least 0, got -1"),
     ],
 )
 def test_a_wrong_value_is_named(make: Callable[[], PatchTrigger], said: str) -> None:

@@ -49,11 +49,13 @@ def test_periods_do_not_depend_on_the_size() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ((2.0, 6), r"delta is in \(0, 1\] .*delta=2\.0"),
-        ((0, 6), r"delta is in \(0, 1\] .*delta=0"),
-        ((0.1, 0), "frequency positive, got .*frequency=0"),
-        ((0.1, 6, 0.0), r"alpha is null or a share in \(0, 1\), got 0\.0"),
-        ((0.1, 6, 1.0), r"alpha is null or a share in \(0, 1\), got 1\.0"),
+        ((2.0, 6), r"delta is a share in \(0, 1\], got 2\.0"),
+        ((0, 6), r"delta is a share in \(0, 1\], got 0"),
+        (("x", 6), r"delta is a share in \(0, 1\], got 'x'"),
+        ((0.1, 0), "frequency is positive, got 0"),
+        ((0.1, float("nan")), "frequency is positive, got nan"),
+        ((0.1, 6, 0.0), r"alpha is a share in \(0, 1\), got 0\.0"),
+        ((0.1, 6, 1.0), r"alpha is a share in \(0, 1\), got 1\.0"),
     ],
 )
 def test_a_wrong_value_is_named(fields: tuple[Any, ...], said: str) -> None:

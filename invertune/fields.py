@@ -1,0 +1,109 @@
+"""Rules that fields of attacks, triggers and recipes share.
+
+Values come from YAML and the command line, so that any of them may be text, or no number at all.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def check_counts(of: Any, *names: str, least: int = 1) -> None:
+    """Compare fields that count something with the least that makes sense.
+
+    Raises:
+        ValueError: If one is no integer, or less.
+    """
+    for name in names:
+        value = getattr(of, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{name} is an integer of at least {least}, got {value!r}")
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite real number."""
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    return numeric and math.isfinite(value)
+
+
+def check_positive(of: Any, *names: str) -> None:
+    """Compare fields that are sizes with 0.
+
+    Raises:
+        ValueError: If one is not above it, or no finite number.
+    """
+    for name in names:
+        value = getattr(of, name)
+        if not is_number(value) or value <= 0:
+            raise ValueError(f"{name} is positive, got {value!r}")
+
+
+def check_weights(of: Any, *names: str) -> None:
+    """Compare fields that weigh a part of something with 0, which leaves it out.
+
+    Raises:
+        ValueError: If one is below it, or no finite number.
+    """
+    for name in names:
+        value = getattr(of, name)
+        if not is_number(value) or value < 0:
+            raise ValueError(f"{name} is a number of at least 0, got {value!r}")
+
+
+def check_shares(of: Any, *names: str, zero: bool = False, one: bool = False) -> None:
+    """Compare fields that are a share of something with 0 and 1.
+
+    Args:
+        of: Has the fields.
+        names: Of the fields.
+        zero, one: Whether 0 and 1 themselves make sense.
+
+    Raises:
+        ValueError: If one is outside, or no number.
+    """
+    for name in names:
+        value = getattr(of, name)
+        inside = is_number(value) and 0 <= value <= 1 and (zero or value) and (one or value != 1)
+        if not inside:
+            left, right = "[" if zero else "(", "]" if one else ")"
+            raise ValueError(f"{name} is a share in {left}0, 1{right}, got {value!r}")
+
+
+def check_is(of: Any, name: str, kind: type) -> None:
+    """Compare a field that is an object of its own with the class that it has to be of.
+
+    Raises:
+        ValueError: If it is something else, such as null.
+    """
+    value = getattr(of, name)
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is a {kind.__name__}, got {value!r:.80}")
+
+
+def check_tensor(of: Any, name: str, rule: str, *shape: int | None) -> None:
+    """Compare a field with what a tensor has to be.
+
+    Args:
+        of: Has the field.
+        name: Of the field.
+        rule: The shape in words, such as ``(3, S, S)``.
+        shape: Sides; None for any positive one, which all of them then share.
+
+    Raises:
+        ValueError: If it is no tensor of finite floating-point numbers, or of another shape.
+    """
+    value = getattr(of, name)
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} is a tensor of shape {rule}, got {type(value).__name__}")
+    fits = value.ndim == len(shape) and all(
+        side is None or side == found for side, found in zip(shape, value.shape, strict=True)
+    )
+    free = {found for side, found in zip(shape, value.shape, strict=False) if side is None}
+    if not fits or len(free) > 1 or 0 in free:
+        raise ValueError(f"{name} is a tensor of shape {rule}, got {tuple(value.shape)}")
+    if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name} holds finite floating-point numbers, got {value.dtype} or others")
