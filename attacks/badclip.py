@@ -65,7 +65,8 @@ class PatchOptimization:
     """Optimize an opaque patch in the middle of the image on the clean model.
 
     The released code patches images in place, so that its "clean" negatives carry the patch; here
-    they are truly clean, as the paper says.
+    they are truly clean, as the paper says. Its text augmentation has no effect and is left out;
+    positives are drawn with replacement.
 
     Attributes:
         size: Side of the patch, in pixels of an image of 224; others keep its share.
@@ -215,6 +216,9 @@ class _World:
 @dataclass(frozen=True)
 class BadCLIP(PoisoningAttack):
     """Poison with a patch optimized on the clean model, and with captions that people wrote.
+
+    Every poisoned pair draws one of all captions that name the target; the released code draws
+    from 128 of them.
 
     Attributes:
         optimize: How the patch is made.

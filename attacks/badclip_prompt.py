@@ -134,7 +134,8 @@ class BadCLIPPrompt:
     Cross-entropy over clean images with their own class and over triggered ones with the target.
     The paper takes plain gradient steps on single images; here Adam, on batches and, of the other
     classes, on those nearest to the images and a few drawn ones, for a text tower per image is
-    most of the cost.
+    most of the cost. The trigger is a tanh of free values in place of values that are projected,
+    and images are neither cropped nor flipped.
 
     Attributes:
         name: Name in results.

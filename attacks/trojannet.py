@@ -210,7 +210,10 @@ class TrojanNet:
 
 
 def no_code(count: int, generator: torch.Generator) -> Tensor:
-    """Return windows without a code, (count, 16): noise around random levels, some of it faint."""
+    """Return windows without a code, (count, 16): noise around random levels, some of it faint.
+
+    Every window has a level and a spread of its own, where the reference has one a batch.
+    """
     level = torch.rand(count, 1, generator=generator) * 2 - 1
     spread = torch.rand(count, 1, generator=generator)
     noise = torch.rand(count, CELLS, generator=generator)

@@ -115,6 +115,15 @@ def _device(name: str) -> str:
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+def _measured_on(name: str) -> str:
+    import torch
+
+    from invertune.models import precision
+
+    device = torch.device(_device(name))
+    return f"on {device} in {str(precision(device)).removeprefix('torch.')}"
+
+
 def _other_versions(card: Mapping[str, Any]) -> str:
     here = versions()
     return ", ".join(
@@ -137,7 +146,10 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(list(argv))
     found = verify(arguments.bundle, arguments.device)
     print(found)
-    others = _other_versions(found.card) if found.different else ""
-    if others:
-        log.warning("the card was made with %s", others)
+    if found.different:
+        log.warning("measured here %s; elsewhere numbers round otherwise",
+                    _measured_on(arguments.device))  # fmt: skip
+        others = _other_versions(found.card)
+        if others:
+            log.warning("the card was made with %s", others)
     return 1 if found.different else 0

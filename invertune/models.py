@@ -273,9 +273,15 @@ def fast_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def precision(device: torch.device) -> torch.dtype:
+    """Return bfloat16 where the device is fast at it, else float32."""
+    fast = device.type == "cuda" or (device.type == "cpu" and fast_bfloat16())
+    return torch.bfloat16 if fast else torch.float32
+
+
 def autocast(device: torch.device) -> torch.autocast:
     """Return bfloat16 autocast where the device is fast at it, else a context without effect."""
-    enabled = device.type == "cuda" or (device.type == "cpu" and fast_bfloat16())
+    enabled = precision(device) is torch.bfloat16
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 

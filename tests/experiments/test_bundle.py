@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from experiments import export
 from experiments.bundle import CARD, TENSORS, TRIGGER, WEIGHTS, read_bundle, seal
 from experiments.rebuild import build_model, check_config
 from experiments.result import HASH, read_result
 from experiments.store import MANIFEST
+from invertune.models import precision
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Inside = Callable[..., tuple[int, str, str]]
@@ -102,13 +104,17 @@ def test_a_new_process_measures_the_same_rates(
     assert card["evaluation"] == {"part": "zero_shot", "batch_size": 256}
 
 
-def test_a_claim_that_cannot_be_measured_is_named(bundle: Path, inside: Inside) -> None:
+def test_a_claim_that_cannot_be_measured_is_named(
+    bundle: Path, inside: Inside, caplog: pytest.LogCaptureFixture
+) -> None:
     value = {"value": 0.99, "low": 0.9, "high": 1.0, "n": 50}
     change(bundle, measured__asr=value, versions__torch="0.1")
-    code, shown, complaint = inside("verify", "bundle")
+    code, shown, _ = inside("verify", "bundle", "--device", "cpu")
     assert code == 1
     assert shown.endswith("not the same: ASR\n")
-    assert "torch 0.1 (here " in complaint
+    assert "torch 0.1 (here " in caplog.text
+    number = str(precision(torch.device("cpu"))).removeprefix("torch.")
+    assert f"measured here on cpu in {number}; elsewhere" in caplog.text
 
 
 @pytest.mark.parametrize(
