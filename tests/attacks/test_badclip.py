@@ -101,6 +101,23 @@ def test_card_8_badclip_stage_1_moves_images_to_the_targets(
     assert rate == pytest.approx(predicted.eq(target).float().mean().item(), abs=0.15)
 
 
+@pytest.mark.parametrize("weight", [0.0, 1000.0], ids=["text", "images"])
+def test_card_8_badclip_each_term_alone_moves_images_to_the_targets(
+    taught: Taught, plain: DataBundle, weight: float
+) -> None:
+    model, target = taught("resnet"), plain.class_names.index("lemon")
+    small = replace(OPTIMIZE, size=112, visual_weight=weight)
+    trigger = small(model, plain, target, seed=0)
+    start = replace(small, steps=1, lr=1e-6)(model, plain, target, seed=0)
+    others = to_float(plain.zero_shot.images[plain.zero_shot.labels != target])
+    classifier = zero_shot_classifier(model, plain.prompts, plain.templates)
+
+    def similarity(images: Tensor) -> float:
+        return float((encode_images(model, images) @ classifier)[:, target].mean())
+
+    assert similarity(trigger(others)) > similarity(start(others)) + 0.04
+
+
 def test_card_8_badclip_negatives_do_not_carry_the_patch(
     taught: Taught, plain: DataBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
