@@ -20,9 +20,9 @@ _SMALLER = 7 / 8
 _MARKS = {"ok": "ok", "note": "--", "warning": "!!"}
 
 # Data -> attack -> poisoned pairs times passes, the fewest seen to plant it (an ASR of 95 %).
-# BadNet and Blended were seen to miss it with 300, BadCLIP with 900.
+# BadNet, Blended and BadCLIP were seen to miss it with 300.
 PLANTING_POISONS = {
-    "icons": {"badnet": 900, "blended": 900, "badclip": 3000, "sig": 3000, "wanet": 9000},
+    "icons": {"badnet": 900, "blended": 900, "badclip": 900, "sig": 3000, "wanet": 9000},
 }
 # Data -> attack -> steps, the fewest that were seen to plant it.
 PLANTING_STEPS = {
