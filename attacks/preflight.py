@@ -19,10 +19,10 @@ _KEPT = 0.5  # share of the change below which a preprocessing is said to remove
 _SMALLER = 7 / 8
 _MARKS = {"ok": "ok", "note": "--", "warning": "!!"}
 
-# Data -> attack -> poisoned pairs times passes, the fewest seen to plant it (an ASR of 95 %).
-# BadNet, Blended and BadCLIP were seen to miss it with 300.
+# Data -> attack -> poisoned pairs times passes, the fewest that planted it (an ASR of 95 %) with
+# every seed tried. BadNet missed it with 900 on one seed of three, Blended and BadCLIP with 300.
 PLANTING_POISONS = {
-    "icons": {"badnet": 900, "blended": 900, "badclip": 900, "sig": 3000, "wanet": 9000},
+    "icons": {"badnet": 3000, "blended": 900, "badclip": 900, "sig": 3000, "wanet": 9000},
 }
 # Data -> attack -> steps, the fewest that were seen to plant it.
 PLANTING_STEPS = {
