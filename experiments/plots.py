@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -57,6 +58,55 @@ def sensitivity(study: Study) -> bytes:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def comparison(studies: Sequence[Study]) -> bytes:
+    """Return studies of the same single parameter as a PNG file: CA and ASR, a line for each.
+
+    Lines are means over the seeds; the interval of each is in the picture of its own study.
+    """
+    labels = _labels(studies)
+    values = sorted({value for study in studies for value in study.values(0)})
+    places = dict(zip(values, spread(values), strict=True))
+    most = max(len(point.seeds) for study in studies for point in study.points)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9.6, 3.2), dpi=150, layout="constrained")
+        title = f"{studies[0].names[0]}; mean of {most} seed{'s' if most != 1 else ''}"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        for panel, measure in zip(figure.subplots(1, len(COLORS)), COLORS, strict=True):
+            for study, label, (color, marker) in zip(studies, labels, _each_line(), strict=False):
+                points = [point for point in study.points if measure in point.shares]
+                panel.plot(
+                    [places[point.at[0]] for point in points],
+                    [100 * point.shares[measure][0] for point in points],
+                    color=color, marker=marker, markersize=4, label=label,
+                )  # fmt: skip
+            panel.set_title(f"{measure}, %")
+            panel.set_xticks(list(places.values()), [number(value) for value in values])
+            panel.set_xlabel(studies[0].names[0])
+            panel.spines[["top", "right"]].set_visible(False)
+            panel.margins(y=0.15)
+            panel.grid(axis="y")
+        panel.legend(frameon=False, loc="best")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _each_line() -> Iterator[tuple[str, str]]:
+    """Yield a color and a marker, no two alike among the first thirty."""
+    # Okabe and Ito's colors, which color-blind readers tell apart.
+    colors = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+    for i in itertools.count():
+        yield colors[i % len(colors)], "osD^v"[i % 5]
+
+
+def _labels(studies: Sequence[Study]) -> list[str]:
+    """Return what tells the studies apart: the values of those axes that differ."""
+    axes = list(zip(*(study.parts for study in studies), strict=True))
+    differing = [axis for axis in axes if len(set(axis)) > 1]
+    return [", ".join(part.partition("=")[2] for part in parts)
+            for parts in zip(*differing, strict=True)]  # fmt: skip
 
 
 def _lines(

@@ -60,6 +60,7 @@ class Study:
         points: What was measured, by setting.
         defaults: Each parameter's value in the YAML of its group, None where that has none.
         left: Number of runs that the sweep has and that are not done.
+        sweep: The sweep's name alone.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Study:
     points: tuple[Point, ...]
     defaults: tuple[float | None, ...]
     left: int = 0
+    sweep: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -196,7 +198,9 @@ def _split(sweep: Sweep, by_id: Mapping[str, Mapping[str, Any]]) -> list[Study]:
         defaults = tuple(default_of(key, first) for key in keys)
         subject = "" if first is None else _subject(first)
         name = "-".join([sweep.name, *(re.sub(r"[^\w.-]+", "_", part) for part in parts)])
-        studies.append(Study(name, subject, parts, keys, points, defaults, left.get(parts, 0)))
+        studies.append(
+            Study(name, subject, parts, keys, points, defaults, left.get(parts, 0), sweep.name)
+        )
     return studies
 
 
@@ -303,8 +307,17 @@ def _descend(tree: Any, parts: Sequence[str]) -> Any:
     return tree
 
 
+def comparable(studies: Sequence[Study]) -> dict[str, list[Study]]:
+    """Return the studies that can share a picture, by sweep: of one parameter, two or more."""
+    groups: dict[str, list[Study]] = {}
+    for study in studies:
+        if len(study.keys) == 1 and study.points:
+            groups.setdefault(study.sweep, []).append(study)
+    return {sweep: group for sweep, group in groups.items() if len(group) > 1}
+
+
 def write_figures(runs_dir: Path, experiment: str, output: Path) -> list[Path]:
-    """Write one PNG per study of an experiment and return their paths.
+    """Write one PNG per study of an experiment, one of all in a sweep, and return their paths.
 
     Args:
         runs_dir: Folder of runs.
@@ -325,7 +338,7 @@ def write_figures(runs_dir: Path, experiment: str, output: Path) -> list[Path]:
             f"{runs_dir} has no finished run of a sweep over numbers for experiment "
             f"{experiment!r}; experiments with sweeps there: {', '.join(known) or 'none'}"
         )
-    from experiments.plots import sensitivity
+    from experiments.plots import comparison, sensitivity
 
     output.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -335,6 +348,11 @@ def write_figures(runs_dir: Path, experiment: str, output: Path) -> list[Path]:
         path = output / f"{study.name}.png"
         with replacing(path) as partial:
             partial.write_bytes(sensitivity(study))
+        paths.append(path)
+    for sweep, group in comparable(studies).items():
+        path = output / f"{sweep}-compared.png"
+        with replacing(path) as partial:
+            partial.write_bytes(comparison(group))
         paths.append(path)
     return paths
 

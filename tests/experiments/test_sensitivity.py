@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from PIL import Image
 
 from experiments import diagrams, sensitivity
+from experiments.plots import _each_line, _labels, comparison
 from experiments.plots import sensitivity as drawn
 from experiments.result import write_result
 from experiments.sensitivity import Study, default_of, find_studies, short_names
@@ -201,8 +203,39 @@ def test_the_command_writes_a_picture_per_study(
     assert sensitivity.main([str(tmp_path / "runs"), "--output", str(output)]) == 0
     written = sorted(output.iterdir())
     assert capsys.readouterr().out.split() == [str(path) for path in written]
-    assert [path.name for path in written] == ["f4-0-attack_badnet.png", "f4-0-attack_sig.png"]
+    assert [path.name for path in written] == [
+        "f4-0-attack_badnet.png", "f4-0-attack_sig.png", "f4-0-compared.png",
+    ]  # fmt: skip
     assert all(Image.open(path).width == 1440 for path in written)
+
+
+def test_studies_of_one_parameter_share_a_picture(result: Make) -> None:
+    flat = sweep({"attack": ["badnet", "sig"], "model": ["a", "b"], PRESERVE: ["5", "10"]})
+    alone = sweep({PRESERVE: ["5", "10"]}, "alone")
+    two = sweep({"attack": ["badnet", "sig"], PRESERVE: ["5"], ACTIVATION: ["1"]}, "two")
+    made = [one for each in (flat, alone, two) for one in results(result, each, lambda _: (1, 0))]
+    (group,) = sensitivity.comparable(find_studies(made, [flat, alone, two])).values()
+    assert [study.sweep for study in group] == ["f4-0"] * 4
+    assert _labels(group) == ["badnet, a", "badnet, b", "sig, a", "sig, b"]
+    assert _labels(group[:2]) == ["a", "b"]
+
+
+def test_every_line_of_a_comparison_has_a_look_of_its_own() -> None:
+    assert len(set(itertools.islice(_each_line(), 30))) == 30
+
+
+def test_a_comparison_draws_every_study(result: Make) -> None:
+    swept = sweep({"attack": ["badnet", "sig"], PRESERVE: ["5", "10"]})
+    low, high = (
+        find_studies(results(result, swept, shares), [swept])
+        for shares in (
+            lambda _: (0.8, 0.2),
+            lambda one: (0.8, 0.2 + 0.6 * (one["attack"] == "sig")),
+        )
+    )
+    first, second = (Image.open(io.BytesIO(comparison(group))) for group in (low, high))
+    assert first.size == second.size
+    assert first.tobytes() != second.tobytes()
 
 
 def test_an_experiment_without_a_study_is_an_error_in_one_line(
