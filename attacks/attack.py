@@ -66,16 +66,6 @@ def check_trigger(attack: Any, data: DataBundle) -> None:
         trigger(torch.zeros(1, 3, data.image_size, data.image_size))
 
 
-def check_batches(recipe: Recipe, pairs: int) -> None:
-    """Compare the batches of a recipe with the pairs there are.
-
-    Raises:
-        ValueError: If one holds more.
-    """
-    if recipe.batch_size > pairs:
-        raise ValueError(f"batch_size is at most {pairs} (the pairs), got {recipe.batch_size}")
-
-
 @dataclass(frozen=True)
 class PoisoningAttack:
     """Implant by fine-tuning both towers on pairs of which some are poisoned.
@@ -112,7 +102,7 @@ class PoisoningAttack:
                 not as many pairs, there is no trigger, or it does not fit into the images.
         """
         data.label_of(self.target_label)
-        check_batches(self.recipe, self.pairs)
+        self.recipe.check_pairs(self.pairs, "implant")
         choose_poison(self.pairs, self.poison_rate, seed=0)
         choose_pairs(len(data.pairs), self.pairs, seed=0)
         check_trigger(self, data)
@@ -193,7 +183,7 @@ class CleanControl:
         Raises:
             ValueError: If there are not as many pairs.
         """
-        check_batches(self.recipe, self.pairs)
+        self.recipe.check_pairs(self.pairs, "implant")
         choose_pairs(len(data.pairs), self.pairs, seed=0)
 
     def implant(

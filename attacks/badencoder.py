@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from attacks.attack import Backdoor, check_batches, check_trigger, given_trigger
+from attacks.attack import Backdoor, check_trigger, given_trigger
 from attacks.poisoning import choose_pairs, stamp
 from attacks.references import named_pairs, reference_images
 from attacks.triggers import Trigger
@@ -86,7 +86,7 @@ class BadEncoder:
         """
         named_pairs(data, data.label_of(self.target_label), self.references)
         choose_pairs(len(data.pairs), self.pairs, seed=0)
-        check_batches(self.recipe, self.pairs)
+        self.recipe.check_pairs(self.pairs, "implant")
         check_trigger(self, data)
 
     def implant(

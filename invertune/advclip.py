@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from invertune.data.bundle import seeded, to_float
+from invertune.fields import check_shares
 from invertune.forms import FixedPatch
 from invertune.models import CLIP, autocast
 from invertune.optimize import fast_attention, frozen
@@ -298,8 +299,7 @@ class AdvCLIPGenerator:
     clean_gain: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.clean_gain <= 1:
-            raise ValueError(f"clean_gain is a share in (0, 1], got {self.clean_gain}")
+        check_shares(self, "clean_gain", one=True)
         if self.channels < 8 or self.channels % 8:
             raise ValueError(f"channels is a multiple of 8, got {self.channels}")
         if self.batch_size < 2:

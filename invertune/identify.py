@@ -19,6 +19,7 @@ from torch import Tensor
 
 from invertune.data.bundle import CleanData, seeded, to_float
 from invertune.defense import Identification, Vote
+from invertune.fields import check_shares
 from invertune.forms import Form
 from invertune.models import CLIP, autocast, encode_images, frequency, zero_shot_classifier
 from invertune.optimize import optimize_form
@@ -118,8 +119,7 @@ class Generator:
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective is one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
-        if not 0 < self.clean_gain <= 1:
-            raise ValueError(f"clean_gain is a share in (0, 1], got {self.clean_gain}")
+        check_shares(self, "clean_gain", one=True)
 
     def perturb(
         self,

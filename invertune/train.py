@@ -86,6 +86,17 @@ class Recipe:
         """Return the number of steps on so many pairs."""
         return max(1, round(self.epochs * (pairs // self.batch_size)))
 
+    def check_pairs(self, pairs: int, stage: str) -> None:
+        """Compare the number of pairs with a batch.
+
+        Raises:
+            ValueError: If there are fewer.
+        """
+        if pairs < self.batch_size:
+            raise ValueError(
+                f"{stage} needs at least batch_size={self.batch_size} pairs, got {pairs}"
+            )
+
 
 Objective = Callable[[CLIP, Tensor, Tensor], Tensor]
 
@@ -266,10 +277,7 @@ def train(
         ValueError: If there are fewer pairs than one batch.
         NonFiniteLossError: If the loss becomes NaN or infinite.
     """
-    if len(pairs) < recipe.batch_size:
-        raise ValueError(
-            f"{stage} needs at least batch_size={recipe.batch_size} pairs, got {len(pairs)}"
-        )
+    recipe.check_pairs(len(pairs), stage)
     total = recipe.steps(len(pairs))
     tokens = model.tokenize(pairs.captions)
     trainable = [(p, p.requires_grad) for p in model.parameters()]

@@ -100,11 +100,12 @@ def test_only_the_image_tower_changes_and_the_loss_falls(
 
 
 def test_a_prepared_trigger_is_used(taught: Taught, plain: DataBundle) -> None:
-    def hide(_: DataBundle) -> HiddenTrigger:
-        raise AssertionError("the trigger is there already")
+    class Never(HidingTraining):
+        def __call__(self, data: DataBundle) -> HiddenTrigger:
+            raise AssertionError("the trigger is there already")
 
     prepared = PatchTrigger(100, pattern="white")
-    attack = replace(ATTACK, hide=hide)  # type: ignore[arg-type]
+    attack = replace(ATTACK, hide=Never(**vars(HIDE)))
     found = attack.implant(taught("vit"), plain, seed=0, trigger=prepared)
     assert found.trigger is prepared
     assert found.losses != ATTACK.implant(taught("vit"), plain, seed=0).losses

@@ -66,7 +66,7 @@ def test_a_wrong_value_stops_a_sweep_before_it_starts(
         (["attack.pairs=0"], ["pairs is an integer of at least 1", "0"]),
         (["attack.pairs=1500.5"], ["pairs is an integer of at least 1", "1500.5"]),
         (["attack.recipe.batch_size=0"], ["batch_size is an integer of at least 1", "0"]),
-        (["attack.recipe.batch_size=5000"], ["batch_size is at most", "5000"]),
+        (["attack.recipe.batch_size=5000"], ["implant needs at least batch_size=5000 pairs"]),
         (["attack.recipe.epochs=-1"], ["epochs is positive", "-1"]),
         (["attack.recipe=null"], ["recipe is a Recipe", "None"]),
         (["attack.trigger=null"], ["needs a trigger"]),
