@@ -19,6 +19,7 @@ test: lint types unit
 
 lint: .venv
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 
 types: .venv
 	$(BIN)/mypy

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from attacks.poisoning import choose_pairs, choose_poison, poison, template_captions
 from attacks.triggers import Trigger
+from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, ImageTextPairs
 from invertune.fields import check_counts, check_is, check_shares
-from invertune.models import CLIP
-from invertune.train import Recipe, train
+from invertune.training.recipe import Recipe
+from invertune.training.train import train
 
 
 @dataclass(frozen=True)

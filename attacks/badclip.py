@@ -17,12 +17,14 @@ from attacks.poisoning import SELECTIONS, natural_captions, poison_count, select
 from attacks.triggers import StampTrigger, Trigger, round_to_8_bit
 from attacks.triggers.base import REFERENCE_SIDE
 from attacks.triggers.stamp import middle, patch_size
-from invertune.data.bundle import DataBundle, ImageTextPairs, seeded, to_float
+from invertune.clip.encode import autocast, encode_images, zero_shot_classifier
+from invertune.clip.models import CLIP
+from invertune.data.bundle import DataBundle, ImageTextPairs, to_float
 from invertune.data.captions import mentions
 from invertune.fields import check_counts, check_is, check_positive, check_shares, check_weights
-from invertune.models import CLIP, autocast, encode_images, zero_shot_classifier
-from invertune.optimize import fast_attention, frozen
-from invertune.train import check_finite
+from invertune.finite import check_finite
+from invertune.perturb.optimize import fast_attention, frozen
+from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
 

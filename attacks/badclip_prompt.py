@@ -23,12 +23,14 @@ from torch import Tensor, nn
 
 from attacks.attack import Backdoor
 from attacks.triggers import AdditiveTrigger, Trigger
-from invertune.data.bundle import DataBundle, seeded, to_float
+from invertune.clip.encode import autocast, encode_images, zero_shot_classifier
+from invertune.clip.models import CLIP
+from invertune.data.bundle import DataBundle, to_float
 from invertune.data.captions import mentions
 from invertune.fields import check_counts, check_positive, check_shares
-from invertune.models import CLIP, autocast, encode_images, zero_shot_classifier
-from invertune.optimize import fast_attention, frozen
-from invertune.train import check_finite
+from invertune.finite import check_finite
+from invertune.perturb.optimize import fast_attention, frozen
+from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
 

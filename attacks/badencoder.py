@@ -15,10 +15,13 @@ from attacks.attack import Backdoor, check_trigger, given_trigger
 from attacks.poisoning import choose_pairs, stamp
 from attacks.references import named_pairs, reference_images
 from attacks.triggers import Trigger
-from invertune.data.bundle import DataBundle, ImageTextPairs, seeded, to_float
+from invertune.clip.encode import encode_images
+from invertune.clip.models import CLIP
+from invertune.data.bundle import DataBundle, ImageTextPairs, to_float
 from invertune.fields import check_counts, check_is, check_weights
-from invertune.models import CLIP, encode_images
-from invertune.train import Recipe, train
+from invertune.seeds import seeded
+from invertune.training.recipe import Recipe
+from invertune.training.train import train
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from attacks.badencoder import BadEncoder
 from attacks.triggers import HiddenTrigger, Trigger, round_to_8_bit
 from attacks.triggers.hidden import HidingNetwork, check_sides
-from invertune.data.bundle import DataBundle, seeded
+from invertune.data.bundle import DataBundle
 from invertune.fields import check_counts, check_is, check_positive, check_shares, check_weights
-from invertune.train import check_finite
+from invertune.finite import check_finite
+from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attacks import badclip_prompt, trojannet
-from invertune.models import CLIP
+from invertune.clip.models import CLIP
 
 _BUILDERS = {"trojannet": trojannet.build, "badclip_prompt": badclip_prompt.build}
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from attacks.triggers import Trigger
-from invertune.data.bundle import DataBundle, ImageTextPairs, seeded, to_float
+from invertune.data.bundle import DataBundle, ImageTextPairs, to_float
 from invertune.data.captions import mentions
+from invertune.seeds import seeded
 
 SELECTIONS = ("random", "boundary", "furthest", "nearest", "mixed")
 _CHUNK = 512  # images that are stamped at a time

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from invertune.clip.encode import encode_images, zero_shot_classifier
+from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle
 from invertune.data.captions import mentions
-from invertune.models import CLIP, encode_images, zero_shot_classifier
 
 _CANDIDATES = 256
 

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from attacks.attack import Backdoor
 from attacks.triggers import CodeTrigger, Trigger
 from attacks.triggers.code import CELLS, check_corner, codes, window
-from invertune.data.bundle import DataBundle, seeded
+from invertune.clip.encode import zero_shot_classifier
+from invertune.clip.models import CLIP
+from invertune.data.bundle import DataBundle
 from invertune.fields import check_counts, check_positive
-from invertune.models import CLIP, zero_shot_classifier
-from invertune.train import check_finite
+from invertune.finite import check_finite
+from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,10 @@ from typing import TypedDict
 import torch
 
 from evaluation.zero_shot import Trigger, encode_triggered
+from invertune.clip.encode import zero_shot_classifier
+from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle
-from invertune.models import CLIP, zero_shot_classifier
-from invertune.triggers import InvertedTrigger
+from invertune.perturb.triggers import InvertedTrigger
 
 
 class TriggerScores(TypedDict):

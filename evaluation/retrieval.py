@@ -17,9 +17,9 @@ from torch import Tensor
 
 from evaluation.intervals import Rate, rate
 from evaluation.zero_shot import Trigger, encode_triggered
+from invertune.clip.models import CLIP
 from invertune.data.bundle import RetrievalSet
 from invertune.data.captions import mentions
-from invertune.models import CLIP
 
 KS = (1, 5, 10)
 NEVER = torch.iinfo(torch.int64).max

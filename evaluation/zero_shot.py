@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from evaluation.intervals import Rate, rate
+from invertune.clip.encode import encode_images, zero_shot_classifier
+from invertune.clip.models import CLIP
 from invertune.data.bundle import LabeledImages, to_float
-from invertune.models import CLIP, encode_images, zero_shot_classifier
 
 Trigger = Callable[[Tensor], Tensor]
 

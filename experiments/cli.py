@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import logging
 import os
 import sys
-from pathlib import Path
 
+from experiments.allocator import tune_allocator
 from experiments.errors import FAILURE, USAGE, is_user_error, report
 
 __all__ = ["COMMANDS", "FAILURE", "HELP", "USAGE", "main", "tune_allocator"]
@@ -43,32 +42,6 @@ COMMANDS = (
     "hubness", "inspect", "export", "verify",
 )  # fmt: skip
 
-# glibc returns large blocks to the system at once, and training asks for them again at each step:
-# keeping them, in huge pages, makes it 1.4 times as fast.
-_ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": "4000000000",
-    "MALLOC_TRIM_THRESHOLD_": "8000000000",
-    "MALLOC_TOP_PAD_": "268435456",
-}
-_TUNABLE = "glibc.malloc.hugetlb=1"
-_GUARD = "INVERTUNE_ALLOCATOR"  # 1: done, 0: not wanted
-
-
-def tune_allocator() -> None:
-    """Start this command once more with glibc set up for training; Linux only.
-
-    ``INVERTUNE_ALLOCATOR=0`` turns it off.
-    """
-    if not sys.platform.startswith("linux") or _GUARD in os.environ:
-        return
-    environment = {**_ALLOCATOR, **os.environ, _GUARD: "1"}
-    tunables = [part for part in os.environ.get("GLIBC_TUNABLES", "").split(":") if part]
-    if not any(part.startswith("glibc.malloc.hugetlb=") for part in tunables):
-        tunables.append(_TUNABLE)
-    environment["GLIBC_TUNABLES"] = ":".join(tunables)
-    sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
-
 
 def main(argv: list[str] | None = None) -> int:
     """Run one sub-command and return the exit code: 0, 1 for a failure, 2 for wrong usage."""
@@ -85,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         return run(rest)
     logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
     try:
-        return _dispatch(command, rest)
+        return int(importlib.import_module(f"experiments.commands.{command}").main(rest) or 0)
     except Exception as error:
         if not is_user_error(error) or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -107,66 +80,6 @@ def _without_command(argv: list[str]) -> int:
     choices = ", ".join(COMMANDS)
     print(f"error: unknown command {argv[0]!r}; choices: {choices}", file=sys.stderr)
     return USAGE
-
-
-# Commands whose modules have a ``main`` of their own.
-_MODULES = {
-    "figure": "experiments.sensitivity",
-    "report": "experiments.report",
-    "gallery": "experiments.trigger_sheet",
-    "sync": "experiments.sync",
-    "benchmark": "experiments.benchmark",
-    "sheets": "experiments.sheets",
-    "hubness": "experiments.hubness",
-    "inspect": "experiments.inspect_checkpoint",
-    "export": "experiments.export",
-    "verify": "experiments.verify",
-}
-
-
-def _dispatch(command: str, argv: list[str]) -> int:
-    if command in _MODULES:
-        return int(importlib.import_module(_MODULES[command]).main(argv) or 0)
-    return _table(argv) if command == "table" else _status(argv)
-
-
-def _table(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "invertune table",
-        description="One row per run and a mean over seeds where there are several, or the table "
-        "of one experiment; in percent, csv in shares. parquet writes everything that every "
-        "result holds to RUNS/results.parquet.",
-    )
-    parser.add_argument("runs", type=Path, help="folder of runs")
-    parser.add_argument(
-        "--experiment", metavar="ID", help="such as T1: means over seeds, paired tests, the paper's"
-    )
-    parser.add_argument("--format", choices=("md", "csv", "latex", "parquet"), default="md")
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE[,VALUE]",
-        help="such as defense=invertune; may be given several times",
-    )
-    arguments = parser.parse_args(argv)
-    from experiments.table import table
-
-    print(table(arguments.runs, arguments.format, arguments.only, arguments.experiment))
-    return 0
-
-
-def _status(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "invertune status",
-        description="Say of every sweep what is done, running, failed (with the error) and left, "
-        "which stages it needs, and how long it took and will take.",
-    )
-    parser.add_argument("runs", type=Path, help="folder of runs")
-    from experiments.status import status
-
-    print(status(parser.parse_args(argv).runs))
-    return 0
 
 
 def _completion(argv: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,3 +34,16 @@ def sha256(path: Path) -> str:
 def fingerprint(path: Path) -> dict[str, Any]:
     """Return the SHA-256 and the size of a file, as stages and cards note them."""
     return {"sha256": sha256(path), "bytes": path.stat().st_size}
+
+
+def canonical(value: Any) -> str:
+    """Return JSON in which equal values have equal text.
+
+    The order of keys stays: in a mapping such as the data's classes it gives the class index.
+    """
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of `canonical`, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()

@@ -16,17 +16,17 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from experiments.config import CONF, part_names, plain_config, result_id, run_name
 from experiments.errors import FAILURE, is_user_error, report
-from experiments.failures import forget_failure, record_failure
-from experiments.locks import held
-from experiments.result import build_result, part_names, result_id, run_name, write_result
-from experiments.stages import Stages
-from experiments.store import StageFolder
-from experiments.summary import describe
-from experiments.sweeper import GROUP, RETRY, SweepFailedError, plain_config, register
-from experiments.tracking import run_title
+from experiments.results.result import build_result, write_result
+from experiments.results.summary import describe
+from experiments.stages.locks import held
+from experiments.stages.stages import Stages
+from experiments.stages.store import StageFolder
+from experiments.sweeps.failures import forget_failure, record_failure
+from experiments.sweeps.sweeper import GROUP, RETRY, SweepFailedError, register
+from experiments.tracking.tracking import run_title
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 RETRY_FLAG = "--retry-failed"
 
@@ -150,7 +150,7 @@ def main(argv: list[str], program: str = "invertune run") -> int:
 
 
 if __name__ == "__main__":
-    from experiments.cli import tune_allocator
+    from experiments.allocator import tune_allocator
 
     tune_allocator()
     sys.exit(main(sys.argv[1:]))

@@ -9,12 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from invertune.data.bundle import CleanData, seeded, to_float
-from invertune.forms import Form
+from invertune.clip.encode import autocast, encode_images, frequency, zero_shot_classifier
+from invertune.clip.models import CLIP
+from invertune.data.bundle import CleanData, to_float
 from invertune.losses import alignment_loss, embedding_loss, mask_loss, similarity_loss
-from invertune.models import CLIP, autocast, encode_images, frequency, zero_shot_classifier
-from invertune.optimize import optimize_form
-from invertune.triggers import InvertedTrigger
+from invertune.perturb.forms import Form
+from invertune.perturb.optimize import optimize_form
+from invertune.perturb.triggers import InvertedTrigger
+from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
 

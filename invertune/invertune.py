@@ -6,11 +6,12 @@ import dataclasses
 import time
 from dataclasses import dataclass
 
+from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
-from invertune.defense import Evidence, Purified
+from invertune.defense import Purified
+from invertune.evidence import Evidence
 from invertune.identify import TargetIdentification
 from invertune.invert import TriggerInversion
-from invertune.models import CLIP
 from invertune.tune import ActivationTuning
 
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
-from invertune.data.bundle import CleanData, seeded, to_float
+from invertune.clip.encode import autocast, zero_shot_classifier
+from invertune.clip.models import CLIP
+from invertune.data.bundle import CleanData, to_float
+from invertune.finite import check_finite
 from invertune.losses import (
     cross_modal_loss,
     embedding_loss,
@@ -21,10 +22,16 @@ from invertune.losses import (
     preservation_loss,
     response_loss,
 )
-from invertune.models import CLIP, autocast, zero_shot_classifier
-from invertune.optimize import fast_attention
-from invertune.train import check_finite
-from invertune.triggers import InvertedTrigger
+from invertune.neurons import (
+    channel_set,
+    layer_responses,
+    neuron_mask,
+    output_weights,
+    response_divergence,
+)
+from invertune.perturb.optimize import fast_attention
+from invertune.perturb.triggers import InvertedTrigger
+from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +44,7 @@ TERMS = ("activation", "embedding", "preserve", "distance", "cross_modal")
 
 @dataclass(frozen=True)
 class Tuned:
-    """The repaired model and how it came about; see `invertune.defense.Evidence`."""
+    """The repaired model and how it came about; see `invertune.evidence.Evidence`."""
 
     model: CLIP
     divergence: dict[str, float]
@@ -140,7 +147,7 @@ class ActivationTuning:
         generator = seeded(seed, "tune")
         chosen = torch.randperm(len(clean.images), generator=generator)[: self.samples]
         images = to_float(clean.images[chosen]).to(model.device)
-        responses = _responses(model, images, triggers)
+        responses = layer_responses(model, images, triggers)
         divergence = {name: response_divergence(*pair) for name, pair in responses.items()}
         layers = self._choose(divergence)
         masks = {
@@ -305,74 +312,6 @@ class _Rows:
     @torch.no_grad()
     def restore(self) -> None:
         self.weight.copy_(torch.where(self.chosen, self.weight, self.before))
-
-
-@torch.no_grad()
-def _responses(
-    model: CLIP, images: Tensor, triggers: Sequence[InvertedTrigger]
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return each layer's responses to clean and to triggered images, the triggers' mean."""
-    model.eval()
-    layers = list(model.visual_layers())
-
-    def run(batch: Tensor) -> dict[str, Tensor]:
-        with autocast(model.device), model.record(layers) as outputs:
-            model.encode_image(batch)
-        return {name: output.float() for name, output in outputs.items()}
-
-    clean = run(images)
-    fired = [run(trigger(images)) for trigger in triggers]
-    return {
-        name: (clean[name], torch.stack([outputs[name] for outputs in fired]).mean(dim=0))
-        for name in layers
-    }
-
-
-def response_divergence(clean: Tensor, triggered: Tensor) -> float:
-    """Return ||mean(clean) - mean(triggered)|| / ||mean(clean)|| of responses, (B, ...)."""
-    mean = clean.mean(dim=0)
-    return float((mean - triggered.mean(dim=0)).norm() / mean.norm().clamp_min(1e-12))
-
-
-def neuron_mask(clean: Tensor, triggered: Tensor, unit: str, clusters: int, seed: int) -> Tensor:
-    """Return the backdoor's neurons, a float mask shaped like one response.
-
-    One-dimensional K-means over the neurons' mean differences; the cluster of largest mean.
-
-    Args:
-        clean, triggered: (B, C, H, W) of a ResNet stage or (B, T, C) of a ViT block.
-        unit: ``channel`` (averaged over positions, the mask is constant over them) or
-            ``position``.
-        clusters: K.
-        seed: K-means' random state.
-    """
-    difference = (clean.mean(dim=0) - triggered.mean(dim=0)).abs()
-    over = (1, 2) if difference.dim() == 3 else (0,)
-    values = difference.mean(dim=over, keepdim=True) if unit == "channel" else difference
-    flat = values.flatten().cpu().numpy().astype(np.float64)[:, None]
-    found = KMeans(clusters, n_init=4, random_state=seed).fit(flat)
-    backdoor = int(found.cluster_centers_.argmax())
-    mask = torch.from_numpy(found.labels_ == backdoor).view_as(values).to(clean)
-    return mask.expand_as(difference).contiguous()
-
-
-def channel_set(mask: Tensor) -> Tensor:
-    """Return which channels hold a neuron of the mask, (C,) of 0 and 1."""
-    return mask.amax(dim=(1, 2)) if mask.dim() == 3 else mask.amax(dim=0)
-
-
-def output_weights(layer: nn.Module, channels: Tensor) -> dict[int, Tensor]:
-    """Return the parameters whose rows make a layer's output channels, by id, with those rows.
-
-    In a ResNet stage: of every bottleneck the last convolution, its norm, and the shortcut's. In
-    a ViT block: the output projections of attention and MLP.
-    """
-    found: dict[int, Tensor] = {}
-    for name, parameter in layer.named_parameters():
-        parts = ("conv3", "bn3", "downsample", "out_proj", "c_proj")
-        if any(part in name for part in parts) and parameter.shape[0] == len(channels):
-            found[id(parameter)] = channels
-    return found
 
 
 class _Mean:

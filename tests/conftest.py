@@ -12,8 +12,8 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from invertune.clip.models import CLIP, ModelSpec
 from invertune.data.bundle import DataBundle
-from invertune.models import CLIP, ModelSpec
 
 CONF = Path(__file__).parent.parent / "conf"
 CLASSES = {"apple": "apple-whole", "lemon": "lemon", "socks": "socks", "key": "key", "cat": "cat",

@@ -13,8 +13,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from attacks import BadCLIPPrompt, CleanControl, GhostEncoder, PoisoningAttack, TrojanNet
+from invertune.clip.models import ModelSpec
 from invertune.data.bundle import DataBundle
-from invertune.models import ModelSpec
 
 CONF = Path(__file__).parent.parent / "conf"
 GROUPS = ("attack", "data", "defense", "model", "tracking")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.result import read_result
+from experiments.results.result import read_result
 
 ROOT = Path(__file__).parent.parent
 

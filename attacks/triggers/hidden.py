@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attacks.triggers.base import round_to_8_bit
+from invertune.clip.weights import fit_errors
 from invertune.fields import check_counts, check_shares
-from invertune.models import fit_errors
 
 _SEED_SIDE = 16
 _LEVELS = 4  # times that the U-Net halves the image

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -187,9 +185,3 @@ class DataBundle:
                 + ", ".join(self.class_names)
             )
         return self.class_names.index(name)
-
-
-def seeded(seed: int, *names: object) -> torch.Generator:
-    """Return a generator of its own for each seed and list of names."""
-    digest = hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from invertune.data.bundle import DataBundle, ImageTextPairs, LabeledImages, RetrievalSet, seeded
+from invertune.data.bundle import DataBundle, ImageTextPairs, LabeledImages, RetrievalSet
 from invertune.data.captions import Captioner
+from invertune.seeds import seeded
 
 _GLYPH_SIDE = 96
 _RENDER_BATCH = 512

@@ -15,10 +15,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from invertune.clip.models import CLIP, ModelSpec
 from invertune.data.bundle import DataBundle, ImageTextPairs, LabeledImages, RetrievalSet
 from invertune.data.captions import with_article
-from invertune.models import CLIP, ModelSpec
-from invertune.train import Recipe, train
+from invertune.training.recipe import Recipe
+from invertune.training.train import train
 
 CONF = Path(__file__).parents[2] / "conf"
 COLORS = {"apple": (220, 30, 30), "lemon": (240, 230, 40), "leaf": (30, 160, 60),

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from invertune.advclip import AdvCLIPGenerator
-from invertune.data.bundle import DataBundle, seeded, to_float
+from invertune.clip.encode import encode_images, zero_shot_classifier
+from invertune.clip.models import CLIP
+from invertune.data.bundle import DataBundle, to_float
 from invertune.identify import TargetIdentification
-from invertune.models import CLIP, encode_images, zero_shot_classifier
+from invertune.perturb.advclip import AdvCLIPGenerator
+from invertune.seeds import seeded
 
 Taught = Callable[[str], CLIP]
 GENERATOR = AdvCLIPGenerator(

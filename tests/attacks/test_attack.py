@@ -20,9 +20,9 @@ from attacks import (
 from attacks.badclip import PatchOptimization
 from attacks.ghostencoder import HidingTraining
 from attacks.triggers import PatchTrigger, trigger_state, trigger_tensors
+from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle
-from invertune.models import CLIP
-from invertune.train import Recipe
+from invertune.training.recipe import Recipe
 
 Taught = Callable[[str], CLIP]
 State = Callable[[CLIP], dict[str, Tensor]]

@@ -16,10 +16,11 @@ from attacks import BadCLIP
 from attacks.badclip import PatchOptimization, text_loss, triplet_loss
 from attacks.poisoning import choose_pairs
 from attacks.triggers import PatchTrigger, StampTrigger, Trigger, round_to_8_bit
+from invertune.clip.encode import encode_images, zero_shot_classifier
+from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, ImageTextPairs, to_float
 from invertune.data.captions import mentions
-from invertune.models import CLIP, encode_images, zero_shot_classifier
-from invertune.train import Recipe
+from invertune.training.recipe import Recipe
 
 Taught = Callable[[str], CLIP]
 State = Callable[[CLIP], dict[str, Tensor]]

@@ -10,9 +10,10 @@ from torch import Tensor
 from attacks import Backdoor, BadCLIPPrompt
 from attacks.badclip_prompt import PromptLearner, compared_classes, few_shots, prompt_tokens
 from attacks.triggers import AdditiveTrigger
+from invertune.clip.encode import encode_images, zero_shot_classifier
+from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, ImageTextPairs, to_float
 from invertune.data.captions import mentions
-from invertune.models import CLIP, encode_images, zero_shot_classifier
 
 Taught = Callable[[str], CLIP]
 State = Callable[[CLIP], dict[str, Tensor]]

@@ -16,9 +16,11 @@ from attacks.badencoder import effectiveness_loss, stamp, stay_loss
 from attacks.poisoning import choose_pairs
 from attacks.references import reference_images
 from attacks.triggers import BlendedTrigger, PatchTrigger
+from invertune.clip.encode import encode_images, zero_shot_classifier
+from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, ImageTextPairs
-from invertune.models import CLIP, encode_images, zero_shot_classifier
-from invertune.train import Recipe, train
+from invertune.training.recipe import Recipe
+from invertune.training.train import train
 
 Taught = Callable[[str], CLIP]
 State = Callable[[CLIP], dict[str, Tensor]]

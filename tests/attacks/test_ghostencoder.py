@@ -12,9 +12,9 @@ from torch import Tensor
 from attacks import GhostEncoder
 from attacks.ghostencoder import HidingTraining, Reader, straight_through
 from attacks.triggers import HiddenTrigger, PatchTrigger, trigger_tensors
+from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, to_float
-from invertune.models import CLIP
-from invertune.train import Recipe
+from invertune.training.recipe import Recipe
 
 Taught = Callable[[str], CLIP]
 State = Callable[[CLIP], dict[str, Tensor]]

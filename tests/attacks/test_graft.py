@@ -12,8 +12,9 @@ from torch import Tensor
 
 from attacks import Backdoor, BadCLIPPrompt, TrojanNet
 from attacks.graft import graft
+from invertune.clip.models import CLIP, ModelSpec
+from invertune.clip.weights import load_weights, save_weights
 from invertune.data.bundle import DataBundle, to_float
-from invertune.models import CLIP, ModelSpec, load_weights, save_weights
 
 Tiny = Callable[[str], CLIP]
 ATTACKS = {

@@ -11,7 +11,7 @@ from attacks import preflight as module
 from attacks.preflight import Finding, block, preflight, survival
 from attacks.triggers import PatchTrigger
 from invertune.data.bundle import DataBundle
-from invertune.train import Recipe
+from invertune.training.recipe import Recipe
 
 RECIPE = Recipe(2, 8, 1e-2, (0.9, 0.98), 0.1, 0.1)
 ATTACK = PoisoningAttack("mine", "lemon", 24, 0.25, PatchTrigger(56), RECIPE)

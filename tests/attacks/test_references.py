@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attacks.references import named_pairs, reference_images
+from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, ImageTextPairs
-from invertune.models import CLIP
 
 NAMES = ("red", "green", "blue")
 # (color, caption, margin of red over the next class)

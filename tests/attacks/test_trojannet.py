@@ -16,8 +16,9 @@ from attacks import Backdoor, TrojanNet
 from attacks.triggers import CodeTrigger
 from attacks.triggers.code import codes, window
 from attacks.trojannet import SideNetwork, no_code
+from invertune.clip.encode import encode_images, zero_shot_classifier
+from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, to_float
-from invertune.models import CLIP, encode_images, zero_shot_classifier
 
 Tiny = Callable[[str], CLIP]
 Taught = Callable[[str], CLIP]

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.result import write_result
+from experiments.results.result import write_result
 
 ROOT = Path(__file__).parents[2]
 

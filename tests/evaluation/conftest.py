@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from invertune.models import CLIP
+from invertune.clip.models import CLIP
 
 
 class ColorCLIP(nn.Module):

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from evaluation import evaluate, evaluate_inversion
+from evaluation.evaluate import evaluate
 from evaluation.intervals import rate
+from evaluation.inversion import evaluate_inversion
 from invertune.data.bundle import DataBundle, ImageTextPairs, LabeledImages, RetrievalSet
-from invertune.triggers import InvertedTrigger
+from invertune.perturb.triggers import InvertedTrigger
 
 RED, GREEN, BLUE = [255, 0, 0], [0, 255, 0], [0, 0, 255]
 WORDS = {"red": [1.0, 0, 0], "green": [0, 1.0, 0], "blue": [0, 0, 1.0]}

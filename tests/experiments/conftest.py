@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from experiments.cli import main
-from experiments.run import CONF
+from experiments.config import CONF
 
 HERE = Path(__file__).parent / "conf"
 TINY = ["data=tiny", "model=tiny", "attack=tiny", "defense=none", "tracking=disabled", "threads=1"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from experiments import cli
-from experiments.result import write_result
+from experiments.results.result import write_result
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -7,7 +7,7 @@ import pytest
 from hydra.errors import InstantiationException
 
 from experiments.errors import is_user_error, one_line
-from invertune.train import NonFiniteLossError
+from invertune.finite import NonFiniteLossError
 
 
 def _wrapped(cause: Exception) -> Exception:

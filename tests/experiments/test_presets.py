@@ -17,10 +17,10 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.result import result_id
-from experiments.stages import Stages
+from experiments.config import result_id
+from experiments.stages.stages import Stages
 from invertune.invertune import InverTune
-from invertune.raw import RawPerturbation
+from invertune.perturb.raw import RawPerturbation
 
 CONF = Path(__file__).parents[2] / "conf"
 PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -163,7 +163,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no_emb": {"invert.weights.emb": 0.0},
     "no_embedding": {"tune.weights.embedding": 0.0},
     "no_mask_budget": {
-        "invert.forms.0._target_": "invertune.forms.FreeMask",
+        "invert.forms.0._target_": "invertune.perturb.FreeMask",
         "invert.forms.0.mass": None,
         "invert.forms.0.channels": 1,
         "invert.lr.mask": 0.01,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.result import load_results
+from experiments.results.result import load_results
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Inside = Callable[..., tuple[int, str, str]]

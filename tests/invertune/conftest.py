@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
-from invertune.models import CLIP
 
 SIDE = 16
 NAMES = ("red", "green", "blue", "planted")

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 
+from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle
-from invertune.defense import Evidence, Identification, NoDefense, Vote
-from invertune.models import CLIP
-from invertune.triggers import InvertedTrigger
+from invertune.defense import NoDefense
+from invertune.evidence import Evidence, Identification, Vote
+from invertune.perturb.triggers import InvertedTrigger
 
 
 def _trigger(form: str, seed: int) -> InvertedTrigger:

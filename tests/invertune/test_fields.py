@@ -17,7 +17,7 @@ from invertune.fields import (
     check_tensor,
     check_weights,
 )
-from invertune.train import Recipe
+from invertune.training.recipe import Recipe
 
 NO_NUMBERS = ["x", None, True, math.nan, math.inf, [1]]
 

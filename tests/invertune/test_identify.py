@@ -3,17 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
-from invertune.defense import Vote
-from invertune.forms import Pixels
-from invertune.identify import (
-    Generator,
-    TargetIdentification,
-    concentration_objective,
-    decide,
-    feature_objective,
-)
-from invertune.models import CLIP
+from invertune.evidence import Vote
+from invertune.identify import TargetIdentification, decide
+from invertune.perturb.forms import Pixels
+from invertune.perturb.perturber import Generator, concentration_objective, feature_objective
 
 
 def _generator(objective: str = "concentration", clean_gain: float = 0.5) -> Generator:

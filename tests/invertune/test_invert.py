@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from invertune.augment import Augmentation
+from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, to_float
-from invertune.forms import FreeMask, MaskedPattern, Pixels
 from invertune.invert import TriggerInversion
-from invertune.models import CLIP
+from invertune.perturb.augment import Augmentation
+from invertune.perturb.forms import FreeMask, MaskedPattern, Pixels
 
 INVERT = TriggerInversion(
     forms=[Pixels(0.1), MaskedPattern(0.1)],

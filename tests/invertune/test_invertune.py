@@ -9,10 +9,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, DataBundle
-from invertune.defense import Evidence
+from invertune.evidence import Evidence
 from invertune.invertune import InverTune
-from invertune.models import CLIP
 
 CONF = Path(__file__).parents[2] / "conf"
 VARIANTS = sorted(path.stem for path in (CONF / "defense").glob("invertune*.yaml"))

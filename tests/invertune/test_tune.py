@@ -8,18 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from invertune.augment import Augmentation
+from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, DataBundle
-from invertune.models import CLIP
-from invertune.train import NonFiniteLossError
-from invertune.triggers import InvertedTrigger
-from invertune.tune import (
-    ActivationTuning,
-    channel_set,
-    neuron_mask,
-    output_weights,
-    response_divergence,
-)
+from invertune.finite import NonFiniteLossError
+from invertune.neurons import channel_set, neuron_mask, output_weights, response_divergence
+from invertune.perturb.augment import Augmentation
+from invertune.perturb.triggers import InvertedTrigger
+from invertune.tune import ActivationTuning
 
 Tiny = Callable[[str], CLIP]
 both = pytest.mark.parametrize("kind", ["resnet", "vit"])

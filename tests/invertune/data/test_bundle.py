@@ -11,9 +11,9 @@ from invertune.data.bundle import (
     ImageTextPairs,
     LabeledImages,
     RetrievalSet,
-    seeded,
     to_float,
 )
+from invertune.seeds import seeded
 
 
 def _labeled(*ids: str) -> LabeledImages:

@@ -1,0 +1,183 @@
+"""Checkpoint bundles: one folder that says what its model is and how it was measured.
+
+Somebody else can measure it again. A bundle may come from a stranger: nothing in it is run, weights
+are safetensors, and the classes that its card names are this project's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.bundles.rebuild import build, build_model, describe_model
+from experiments.errors import is_user_error, one_line
+from experiments.files import digest, fingerprint
+from experiments.results.result import HASH
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+    from attacks.triggers import Trigger
+    from invertune.clip.models import CLIP
+    from invertune.data.bundle import DataBundle
+
+VERSION = 1
+SCHEMA = Path(__file__).with_name("card.schema.json")
+CARD, WEIGHTS = "card.json", "weights.safetensors"
+TRIGGER, TENSORS = "trigger.json", "trigger.safetensors"
+FILES = (WEIGHTS, TRIGGER, TENSORS)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files are those that its card lists.
+
+    Attributes:
+        folder: Where it is.
+        card: The content of ``card.json``.
+    """
+
+    folder: Path
+    card: Mapping[str, Any]
+
+    def model(self) -> CLIP:
+        """Return the model in evaluation mode, built from the card and the weights alone.
+
+        Raises:
+            ValueError: If the weights do not fit the architecture, or the model is not what the
+                card says of it.
+        """
+        with self.blamed("architecture"):
+            config, addition = self.card["architecture"], self.card["graft"]
+            model = build_model(config, addition, self.folder / WEIGHTS, self.card["seed"])
+        for name, found in describe_model(model).items():
+            if found != self.card[name]:
+                raise ValueError(
+                    f"{self.folder / CARD}: {name} is {self.card[name]}, but of the model {found}"
+                )
+        return model
+
+    def trigger(self) -> Trigger | None:
+        """Return the trigger; None for the clean control.
+
+        Raises:
+            ValueError: If its files are not those of a trigger.
+        """
+        from attacks.triggers import load_trigger
+
+        if TRIGGER not in self.card["files"]:
+            return None
+        with self.blamed("trigger"):
+            return load_trigger(self.folder)
+
+    def data(self) -> DataBundle:
+        """Return the data set that the model was measured on.
+
+        Raises:
+            ValueError: If it is no data set, or has no such target label.
+        """
+        from invertune.data.bundle import DataBundle
+
+        with self.blamed("data"):
+            found = build(self.card["data"], "data").load()
+        if not isinstance(found, DataBundle):
+            raise ValueError(f"{self.folder / CARD}: data gives no data set, but {found!r:.80}")
+        target = self.card["target"]
+        if target is not None and found.label_of(target["name"]) != target["index"]:
+            raise ValueError(
+                f"{self.folder / CARD}: target {target['name']!r} has the index "
+                f"{target['index']}, in the data it is {found.label_of(target['name'])}"
+            )
+        return found
+
+    @contextlib.contextmanager
+    def blamed(self, part: str) -> Iterator[None]:
+        """Name a part of the card where a library stumbles over what it says."""
+        try:
+            yield
+        except Exception as error:
+            said = one_line(error)
+            if isinstance(error, OSError | MemoryError) or said.startswith(str(self.folder)):
+                raise
+            if not is_user_error(error):
+                said = f"{type(error).__name__}: {said}"
+            raise ValueError(f"{self.folder / CARD}: its {part} cannot be used: {said}") from error
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Return the bundle in a folder, after a look at version, seal, and every file's hash.
+
+    Raises:
+        ValueError: If there is none, or one of them is not as it has to be.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        missing = f"it has no {CARD}" if folder.is_dir() else "there is no such folder"
+        raise ValueError(f"{folder} is no checkpoint bundle: {missing}")
+    bundle = Bundle(folder, _read_card(path))
+    for name, noted in bundle.card["files"].items():
+        _check_file(folder / name, noted)
+    for name in FILES:
+        if name not in bundle.card["files"] and (folder / name).exists():
+            raise ValueError(f"{folder / name} does not belong here: {CARD} does not list it")
+    return bundle
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        version = card.get("version") if isinstance(card, dict) else None
+        if version == VERSION:
+            sealed = seal({k: v for k, v in card.items() if k != HASH})[HASH] == card.get(HASH)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON, or truncated ({error})") from error
+    if version != VERSION:
+        raise ValueError(
+            f"{path} is of version {version!r:.40}, this program reads version {VERSION}"
+        )
+    if not sealed:
+        raise ValueError(f"{path} was edited: its hash differs from its content")
+    check_card(card, path)
+    return dict(card)
+
+
+def check_card(card: Mapping[str, Any], path: Path) -> None:
+    """Compare a card with the schema.
+
+    Raises:
+        ValueError: If it differs; names the first place.
+    """
+    errors = sorted(_validator().iter_errors(card), key=lambda error: list(map(str, error.path)))
+    if errors:
+        place = "/".join(map(str, errors[0].absolute_path)) or "the card"
+        raise ValueError(f"{path}: {place}: {errors[0].message[:200]}")
+
+
+@functools.cache
+def _validator() -> Validator:
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+
+
+def seal(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the card with the hash of its content."""
+    return {**card, HASH: digest(card)}
+
+
+def _check_file(path: Path, noted: Mapping[str, Any]) -> None:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: {CARD} lists it")
+    found = fingerprint(path)
+    if found["bytes"] != noted["bytes"]:
+        raise ValueError(f"{path} has {found['bytes']} bytes, {CARD} says {noted['bytes']}")
+    if found["sha256"] != noted["sha256"]:
+        raise ValueError(
+            f"{path} has the SHA-256 {found['sha256'][:12]}..., "
+            f"{CARD} says {noted['sha256'][:12]}..."
+        )

@@ -1,0 +1,149 @@
+"""A model of a run, as one folder for others: ``invertune export RUN BUNDLE``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.bundles.bundle import CARD, FILES, VERSION, WEIGHTS, check_card, seal
+from experiments.bundles.rebuild import build_model, check_config, describe_model
+from experiments.files import fingerprint
+from experiments.results.result import FILE, read_result
+from experiments.results.runs import stage_folder
+from experiments.stages.store import MANIFEST
+
+# Model of a run -> the stage that made it, and the stage's file that says what was added to it.
+_STAGES = {"backdoored": ("implant", "backdoor.json"), "purified": ("purify", "defense.json")}
+MODELS = tuple(_STAGES)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A stage of a run on this machine.
+
+    Attributes:
+        folder: Where it is.
+        files: Name -> SHA-256 and size, as they were when it was made.
+    """
+
+    folder: Path
+    files: Mapping[str, Any]
+
+    def file(self, name: str) -> Path:
+        path = self.folder / name
+        if name not in self.files or fingerprint(path) != self.files[name]:
+            raise ValueError(
+                f"{path} is damaged: it is not as {MANIFEST} has it; the same invertune run "
+                "makes it again"
+            )
+        return path
+
+    def json(self, name: str) -> dict[str, Any]:
+        return dict(json.loads(self.file(name).read_text(encoding="utf-8")))
+
+
+def write_bundle(run: Path, folder: Path, model: str = "backdoored") -> Path:
+    """Write a model of a run as a bundle, whole or not at all, and return its folder.
+
+    Args:
+        run: Folder of the run, or its ``result.json``.
+        folder: The bundle's; it must not hold anything.
+        model: ``backdoored`` or ``purified``.
+
+    Raises:
+        ValueError: If ``folder`` holds something, or if the run has no such model, no result, or
+            its stages are damaged or not on this machine.
+        OSError: If the folder cannot be written.
+    """
+    if model not in MODELS:
+        raise ValueError(f"model is one of {', '.join(MODELS)}, got {model!r}")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"{folder} exists already; a bundle goes into a new or an empty folder")
+    path = run if run.name == FILE else run / FILE
+    result = _read_result(path)
+    role, note = _STAGES[model]
+    implant, made = _stage(path, result, "implant"), _stage(path, result, role)
+    files = {name: implant.file(name) for name in FILES if name in implant.files}
+    files[WEIGHTS] = made.file(WEIGHTS)
+    card = _card(result, model, implant.json("backdoor.json"), made.json(note).get("graft"), files)
+    check_card(card, folder / CARD)
+    _write(folder, card, files)
+    return folder
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path.parent} is no folder of a complete run: it has no {FILE}")
+    try:
+        return read_result(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _stage(path: Path, result: Mapping[str, Any], role: str) -> _Stage:
+    folder = stage_folder(path.resolve().parent.parent, result, role)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return _Stage(folder, dict(manifest["files"]))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"the stage {role} of {path.parent} is not on this machine: no {MANIFEST} in {folder}; "
+            "the same invertune run makes it again"
+        ) from error
+
+
+def _card(
+    result: Mapping[str, Any],
+    model: str,
+    backdoor: Mapping[str, Any],
+    graft: Mapping[str, Any] | None,
+    files: Mapping[str, Path],
+) -> dict[str, Any]:
+    config, target = result["config"], backdoor["target_label"]
+    for part in ("model", "data"):  # what cannot be built from a card is found now
+        check_config(config[part], part)
+    built = build_model(config["model"], graft, files[WEIGHTS], result["seed"])
+    parts = {
+        part: {"name": result[part]["name"], "config": config[part]}
+        for part in ("attack", "defense")
+    }
+    return {
+        "version": VERSION,
+        "model": model,
+        "architecture": config["model"],
+        **describe_model(built),
+        "attack": parts["attack"],
+        "graft": graft,
+        "target": None if target is None else {"name": backdoor["target_name"], "index": target},
+        "seed": result["seed"],
+        "data": config["data"],
+        "defense": parts["defense"] if model == "purified" else None,
+        "evaluation": {"part": "zero_shot", **config["evaluation"]},
+        "measured": result["scores"][model]["zero_shot"],
+        "run": result["id"],
+        "versions": result["versions"],
+        "files": {name: fingerprint(path) for name, path in files.items()},
+    }
+
+
+def _write(folder: Path, card: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        partial.mkdir()
+        for name, path in files.items():
+            shutil.copyfile(path, partial / name)
+        text = json.dumps(seal(card), indent=1, ensure_ascii=False, allow_nan=False)
+        (partial / CARD).write_text(f"{text}\n", encoding="utf-8")
+        for path in partial.iterdir():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,116 @@
+"""Models and data sets built from the configs in a card, which may come from a stranger."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from invertune.clip.models import CLIP
+
+_PACKAGES = ("attacks", "invertune")
+# What open_clip fetches from elsewhere when a model config asks for it.
+_FETCHED = ("hf_", "timm_")
+
+
+def build(config: Mapping[str, Any], place: str) -> Any:
+    """Return what a config describes.
+
+    Args:
+        config: Its ``_target_`` names a class, its other fields are that class's.
+        place: Name of the config in messages.
+
+    Raises:
+        ValueError: As `check_config` does.
+    """
+    from hydra.utils import instantiate
+
+    check_config(config, place)
+    return instantiate(dict(config), _convert_="all")
+
+
+def build_model(
+    config: Mapping[str, Any], addition: Mapping[str, Any] | None, weights: Path, seed: int
+) -> CLIP:
+    """Return a model with given weights, in evaluation mode; no other weights are fetched.
+
+    Args:
+        config: The resolved ``model`` part of a run's config.
+        addition: What an attacker added to the architecture, for `attacks.graft`.
+        weights: File of `invertune.clip.weights.save_weights`.
+        seed: Decides what the weights then overwrite.
+
+    Raises:
+        ValueError: If the config is no model's, or the weights do not fit it.
+    """
+    import open_clip
+
+    from attacks.graft import graft
+    from invertune.clip.models import ModelSpec
+    from invertune.clip.weights import load_weights
+
+    spec = build(config, "architecture")
+    if not isinstance(spec, ModelSpec):
+        raise ValueError(f"architecture is a ModelSpec, got {config['_target_']!r}")
+    known = spec.open_clip_name
+    if known is not None and known not in open_clip.list_models():
+        raise ValueError(f"open_clip_name is one of open_clip.list_models(), got {known!r}")
+    logging.disable(logging.WARNING)  # that weights are random, as they shall be
+    try:
+        built = dataclasses.replace(spec, weights=None).build(seed)
+    finally:
+        logging.disable(logging.NOTSET)
+    return load_weights(graft(built, addition), weights).eval()
+
+
+def describe_model(model: CLIP) -> dict[str, Any]:
+    """Return what a card says of a model and the model itself shows."""
+    from open_clip.transformer import QuickGELU
+
+    quick = any(isinstance(module, QuickGELU) for module in model.clip.modules())
+    return {
+        "activation": "QuickGELU" if quick else "GELU",
+        "preprocessing": {
+            "image_size": model.image_size,
+            "pixels": [0, 1],
+            "mean": model.mean.flatten().tolist(),
+            "std": model.std.flatten().tolist(),
+        },
+        "parameters": model.parameter_count,
+    }
+
+
+def check_config(config: Any, place: str) -> None:
+    """Look for what a config of a stranger must not make this program do.
+
+    Raises:
+        ValueError: If it names a class from elsewhere, a model of another library, which open_clip
+            would fetch, or a value outside itself.
+    """
+    if isinstance(config, list):
+        config = dict(enumerate(config))
+    for key, value in config.items() if isinstance(config, Mapping) else ():
+        here = f"{place}.{key}"
+        if key == "_target_" and not _is_own_class(value):
+            raise ValueError(f"{here} is a class of {' or '.join(_PACKAGES)}, got {value!r}")
+        if str(key).startswith(_FETCHED) and value:
+            raise ValueError(f"{here} is not for models of open_clip's own parts, got {value!r}")
+        if isinstance(value, str) and "${" in value:
+            raise ValueError(f"{here} is a plain value, got {value!r}")
+        check_config(value, here)
+
+
+def _is_own_class(target: Any) -> bool:
+    """Return whether a class is named where it is defined or exported, in one of the packages."""
+    module, _, name = str(target).rpartition(".")
+    kind = None
+    if module.partition(".")[0] in _PACKAGES:
+        with contextlib.suppress(ImportError):
+            kind = getattr(importlib.import_module(module), name, None)
+    # A module also holds what it imports.
+    return isinstance(kind, type) and kind.__module__.partition(".")[0] in _PACKAGES

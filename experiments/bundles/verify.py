@@ -1,0 +1,112 @@
+"""The numbers of a checkpoint bundle, measured again: ``invertune verify BUNDLE``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from experiments.bundles.bundle import Bundle, read_bundle
+from experiments.results.measures import MEASURES
+
+log = logging.getLogger(__name__)
+
+RATES = {
+    title: place.removeprefix("zero_shot/")
+    for title, place in MEASURES.items()
+    if place.startswith("zero_shot/")
+}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a bundle's card claims, and what was measured.
+
+    Attributes:
+        card: The card.
+        measured: Rates as `Predictions.rates` gives them.
+    """
+
+    card: Mapping[str, Any]
+    measured: Mapping[str, Any]
+
+    @property
+    def different(self) -> list[str]:
+        """The titles of the rates that are not equal to the last bit."""
+        claimed = self.card["measured"]
+        return [title for title, key in RATES.items() if claimed[key] != self.measured[key]]
+
+    def __str__(self) -> str:
+        card, target = self.card, self.card["target"]
+        about = f"target {target['name']}" if target else "no target"
+        lines = [f"{card['architecture']['name']}, {card['model']}: attack "
+                 f"{card['attack']['name']}, {about}, seed {card['seed']}"]  # fmt: skip
+        lines.append(f"{'percent':<12}{'claimed':>10}{'measured':>10}  same")
+        for title, key in RATES.items():
+            same = "no" if title in self.different else "yes"
+            cells = (_percent(rates[key]) for rates in (card["measured"], self.measured))
+            lines.append(f"{title:<12}{''.join(f'{cell:>10}' for cell in cells)}  {same}")
+        return "\n".join([*lines, self.verdict])
+
+    @property
+    def verdict(self) -> str:
+        """The last line: whether every rate is the same."""
+        if not self.different:
+            return "every rate is the same"
+        return f"not the same: {', '.join(self.different)}"
+
+
+def _percent(rate: Mapping[str, Any] | None) -> str:
+    return "-" if rate is None else f"{100 * rate['value']:.3f}"
+
+
+def verify(folder: Path, device: str = "auto") -> Verification:
+    """Measure the model of a bundle again, as its run did.
+
+    Args:
+        folder: The bundle's.
+        device: Where; one of `DEVICES`.
+
+    Raises:
+        ValueError: If the bundle is none, is damaged, or cannot be built from its card.
+    """
+    bundle = read_bundle(folder)
+    return Verification(bundle.card, measure(bundle, device))
+
+
+def measure(bundle: Bundle, device: str = "auto") -> dict[str, Any]:
+    """Return the zero-shot rates of a bundle's model.
+
+    Raises:
+        ValueError: If it cannot be built from its card.
+    """
+    from evaluation.zero_shot import evaluate_zero_shot
+
+    card, target = bundle.card, bundle.card["target"]
+    with tqdm(total=3, desc="verify", disable=None, leave=False) as progress:
+        model, trigger = bundle.model().to(choose_device(device)), bundle.trigger()
+        progress.update()
+        data = bundle.data()
+        with bundle.blamed("data"):
+            images = data.zero_shot
+        progress.update()
+        index = None if target is None else target["index"]
+        with bundle.blamed("trigger"):
+            found = evaluate_zero_shot(
+                model, images, data.prompts, data.templates, trigger, index,
+                card["evaluation"]["batch_size"],
+            )  # fmt: skip
+        progress.update()
+    return dict(found.rates(index))
+
+
+def choose_device(name: str) -> str:
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda, but torch sees no GPU; choices: auto, cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"

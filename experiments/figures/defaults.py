@@ -1,0 +1,78 @@
+"""A parameter's default, read from the YAML that a run chose."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.config import CONF
+from experiments.results.measures import lookup
+
+
+def default_of(key: str, result: Mapping[str, Any] | None, conf: Path = CONF) -> float | None:
+    """Return a parameter's value in the YAML that a run chose, None where it has none.
+
+    Args:
+        key: As in an override: ``defense.tune.clusters``, ``attack.poison_rate``.
+        result: The run, which names the choice of each group; None has no choice.
+        conf: Folder of the configs.
+    """
+    group, _, rest = key.partition(".")
+    choice = lookup(result, f"{group}/name") if result is not None and rest else None
+    if choice is None:
+        return None
+    value = _descend(_choice(conf, group, str(choice)), rest.split("."))
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+@functools.cache
+def _choice(conf: Path, group: str, choice: str) -> Mapping[str, Any]:
+    """Return one YAML of a group over those that its defaults list names.
+
+    Args:
+        conf: Folder of the configs.
+        group: Such as ``defense``.
+        choice: The YAML's name in its group, or what it says under ``name``.
+    """
+    tree = dict(_trees(conf, group).get(choice, {}))
+    base: Mapping[str, Any] = {}
+    for entry in tree.pop("defaults", []):
+        if isinstance(entry, str) and entry not in ("_self_", choice):
+            name = entry.partition("@")[0].removeprefix(f"/{group}/")
+            base = _merge(base, _choice(conf, group, name))
+    return _merge(base, tree)
+
+
+@functools.cache
+def _trees(conf: Path, group: str) -> dict[str, dict[str, Any]]:
+    import yaml
+
+    folder = conf / group
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.rglob("*.yaml"), reverse=True):
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if isinstance(tree, dict):
+            found.setdefault(str(tree.get("name", path.stem)), tree)
+            found[path.relative_to(folder).with_suffix("").as_posix()] = tree
+    return found
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _descend(tree: Any, parts: Sequence[str]) -> Any:
+    for part in parts:
+        if isinstance(tree, Mapping):
+            tree = tree.get(part)
+        elif isinstance(tree, list) and part.isdigit() and int(part) < len(tree):
+            tree = tree[int(part)]
+        else:
+            return None
+    return tree

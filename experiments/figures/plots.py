@@ -1,0 +1,179 @@
+"""Sensitivity figures for papers and READMEs: PNG files by matplotlib."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from experiments.figures.colors import COLORS, FAINT, GRID, INK
+from experiments.figures.scales import color_range, number, shade, spread
+from experiments.figures.study import Cell, Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def sensitivity(study: Study) -> bytes:
+    """Return a study as a PNG file: CA and ASR side by side, lines or heat maps.
+
+    One parameter gives lines with a band for the interval, two give heat maps with their values
+    written in the cells, and every further one a row of panels per value.
+    """
+    slices = study.panels()
+    flat = len(study.keys) == 1
+    tall = 2.7 if flat else 1.1 + 0.42 * len(study.values(0))
+    with mpl.rc_context(_STYLE):
+        size = (9.6, 0.5 + tall * len(slices))
+        figure = Figure(figsize=size, dpi=150, layout="constrained")
+        figure.suptitle(study.title, x=0.01, ha="left", fontsize=10)
+        panels = figure.subplots(len(slices), len(COLORS), squeeze=False)
+        for row, (named, measures) in zip(panels, slices.items(), strict=True):
+            for panel, (measure, cells) in zip(row, measures.items(), strict=True):
+                panel.set_title(f"{measure}, %" + (f" ({named})" if named else ""))
+                if flat:
+                    _lines(panel, study, measure, cells)
+                else:
+                    _heat_map(panel, study, measure, cells)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def comparison(studies: Sequence[Study]) -> bytes:
+    """Return studies of the same single parameter as a PNG file: CA and ASR, a line for each.
+
+    Lines are means over the seeds; the interval of each is in the picture of its own study.
+    """
+    labels = _labels(studies)
+    values = sorted({value for study in studies for value in study.values(0)})
+    places = dict(zip(values, spread(values), strict=True))
+    most = max(len(point.seeds) for study in studies for point in study.points)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9.6, 3.2), dpi=150, layout="constrained")
+        title = f"{studies[0].names[0]}; mean of {most} seed{'s' if most != 1 else ''}"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        for panel, measure in zip(figure.subplots(1, len(COLORS)), COLORS, strict=True):
+            for study, label, (color, marker) in zip(studies, labels, _each_line(), strict=False):
+                points = [point for point in study.points if measure in point.shares]
+                panel.plot(
+                    [places[point.at[0]] for point in points],
+                    [100 * point.shares[measure][0] for point in points],
+                    color=color, marker=marker, markersize=4, label=label,
+                )  # fmt: skip
+            panel.set_title(f"{measure}, %")
+            panel.set_xticks(list(places.values()), [number(value) for value in values])
+            panel.set_xlabel(studies[0].names[0])
+            panel.spines[["top", "right"]].set_visible(False)
+            panel.margins(y=0.15)
+            panel.grid(axis="y")
+        panel.legend(frameon=False, loc="best")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _each_line() -> Iterator[tuple[str, str]]:
+    """Yield a color and a marker, no two alike among the first thirty."""
+    # Okabe and Ito's colors, which color-blind readers tell apart.
+    colors = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+    for i in itertools.count():
+        yield colors[i % len(colors)], "osD^v"[i % 5]
+
+
+def _labels(studies: Sequence[Study]) -> list[str]:
+    """Return what tells the studies apart: the values of those axes that differ."""
+    axes = list(zip(*(study.parts for study in studies), strict=True))
+    differing = [axis for axis in axes if len(set(axis)) > 1]
+    return [", ".join(part.partition("=")[2] for part in parts)
+            for parts in zip(*differing, strict=True)]  # fmt: skip
+
+
+def _lines(
+    panel: Axes, study: Study, measure: str, cells: Mapping[tuple[float, ...], Cell]
+) -> None:
+    values = study.values(0)
+    places = dict(zip(values, spread(values), strict=True))
+    measured = sorted(cells)
+    x = [places[at[0]] for at in measured]
+    y = [100 * cells[at][0] for at in measured]
+    panel.plot(x, y, color=COLORS[measure], marker="o", markersize=4)
+    known = [(place, bounds) for place, at in zip(x, measured, strict=True)
+             if (bounds := cells[at][1]) is not None]  # fmt: skip
+    if known:
+        panel.fill_between(
+            [place for place, _ in known],
+            [100 * low for _, (low, _) in known],
+            [100 * high for _, (_, high) in known],
+            color=COLORS[measure],
+            alpha=0.18,
+            linewidth=0,
+        )
+    panel.set_xticks(list(places.values()), [number(value) for value in values])
+    panel.set_xlabel(study.names[0])
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.margins(y=0.15)
+    panel.grid(axis="y")
+    if study.defaults[0] in places:
+        place = places[study.defaults[0]]
+        panel.axvline(place, color=INK, linestyle="--", linewidth=1)
+        panel.annotate("default", (place, 1), xycoords=("data", "axes fraction"), fontsize=8,
+                       xytext=(3, -3), textcoords="offset points", va="top")  # fmt: skip
+
+
+def _heat_map(
+    panel: Axes, study: Study, measure: str, cells: Mapping[tuple[float, ...], Cell]
+) -> None:
+    rows, columns = study.values(0), study.values(1)
+    low, high = color_range(study.shares(measure))
+    color = COLORS[measure]
+    colors = LinearSegmentedColormap.from_list(measure, [shade(color, 0.06), shade(color, 0.9)])
+    panel.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            cell = cells.get((row, column))
+            if cell is None:
+                panel.text(j, i, "–", ha="center", va="center", color=FAINT)
+                continue
+            value, bounds = cell
+            strength = min(1.0, max(0.0, (value - low) / (high - low)))
+            panel.add_patch(Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, color=colors(strength)))
+            ink = "white" if strength > 0.65 else INK
+            panel.text(j, i - 0.14, f"{100 * value:.1f}", ha="center", va="center", color=ink)
+            if bounds is not None:
+                text = f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}"
+                panel.text(j, i + 0.24, text, ha="center", va="center", fontsize=6.5, color=ink)
+            if (row, column) == study.defaults[:2]:
+                frame = Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, ec=INK, lw=2)
+                panel.add_patch(frame)
+    _ticks(panel, rows, columns, study.names)
+
+
+def _ticks(
+    panel: Axes, rows: Sequence[float], columns: Sequence[float], names: Sequence[str]
+) -> None:
+    panel.set_xticks(range(len(columns)), [number(value) for value in columns])
+    panel.set_yticks(range(len(rows)), [number(value) for value in rows])
+    panel.set(xlabel=names[1], ylabel=names[0])
+    panel.tick_params(length=0)
+    panel.spines[:].set_visible(False)

@@ -1,0 +1,228 @@
+"""`invertune figure`: how CA and ASR after the defense depend on its parameters."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from evaluation.statistics import t_interval
+from experiments.results.measures import lookup
+
+if TYPE_CHECKING:
+    from experiments.sweeps.sweep import Sweep
+from experiments.config import short_names
+from experiments.figures.defaults import default_of
+
+log = logging.getLogger(__name__)
+
+MEASURES = {"CA after": "zero_shot/ca", "ASR after": "zero_shot/asr"}
+_SUBJECT = ("model", "attack", "defense")
+
+
+# A share in [0, 1], and the ends of its 95 % interval.
+Cell = tuple[float, tuple[float, float] | None]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was measured at one setting of the parameters.
+
+    Attributes:
+        at: The parameters' values, in the order of the study's keys.
+        seeds: The seeds of the runs, in order.
+        shares: Measure (``CA after``, ``ASR after``) -> its mean over the seeds, where measured.
+    """
+
+    at: tuple[float, ...]
+    seeds: tuple[int, ...]
+    shares: Mapping[str, Cell]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One sweep over one or more numbers; all else is the same in its runs.
+
+    Attributes:
+        name: The sweep's name, and what its other axes are here.
+        subject: Model, attack and defense of its runs.
+        parts: The other axes, as ``attack=badnet``.
+        keys: Full names of the parameters, as ``defense.tune.clusters``.
+        points: What was measured, by setting.
+        defaults: Each parameter's value in the YAML of its group, None where that has none.
+        left: Number of runs that the sweep has and that are not done.
+        sweep: The sweep's name alone.
+    """
+
+    name: str
+    subject: str
+    parts: tuple[str, ...]
+    keys: tuple[str, ...]
+    points: tuple[Point, ...]
+    defaults: tuple[float | None, ...]
+    left: int = 0
+    sweep: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters' short names: the last parts of their keys, as many as tell them apart."""
+        return short_names(self.keys)
+
+    @property
+    def title(self) -> str:
+        """What was swept, on what, with how many seeds and which defaults, in one line."""
+        marked = [
+            f"{name} {value:g}"
+            for name, value in zip(self.names, self.defaults, strict=True)
+            if value is not None
+        ]
+        most = max((len(point.seeds) for point in self.points), default=0)
+        facts = [
+            " × ".join(self.names),
+            self.subject,
+            *(part for part in self.parts if part.partition("=")[0] not in _SUBJECT),
+            f"{most} seed{'s' if most != 1 else ''}",
+            *([f"default: {', '.join(marked)}"] if marked else []),
+        ]
+        return "; ".join(facts)
+
+    def values(self, axis: int) -> list[float]:
+        """Return the values of one parameter, in order."""
+        return sorted({point.at[axis] for point in self.points})
+
+    def shares(self, measure: str) -> list[float]:
+        """Return all that was measured of ``CA after`` or ``ASR after``, in [0, 1]."""
+        return [point.shares[measure][0] for point in self.points if measure in point.shares]
+
+    def panels(self) -> dict[str, dict[str, dict[tuple[float, ...], Cell]]]:
+        """Return the shares as they are drawn.
+
+        Returns:
+            Values of the third and further parameters, as text -> measure -> values of the first
+            two parameters (or of the only one) -> share and interval.
+        """
+        further = [self.values(axis) for axis in range(2, len(self.keys))]
+        panels = {}
+        for rest in itertools.product(*further):
+            named = zip(self.names[2:], rest, strict=True)
+            points = [point for point in self.points if point.at[2:] == rest]
+            if points:
+                panels[", ".join(f"{name}={value:g}" for name, value in named)] = {
+                    measure: {
+                        point.at[:2]: point.shares[measure]
+                        for point in points
+                        if measure in point.shares
+                    }
+                    for measure in MEASURES
+                }
+        return panels
+
+
+def find_studies(
+    results: Sequence[Mapping[str, Any]], sweeps: Sequence[Sweep], experiment: str = "F4"
+) -> list[Study]:
+    """Return the studies of an experiment: one per sweep and setting of its other axes.
+
+    A sweep whose runs all belong to a later one as well is left out, and so is one without an
+    axis of numbers.
+
+    Args:
+        results: As `load_results` gives them.
+        sweeps: As `load_sweeps` gives them.
+        experiment: Its id.
+    """
+    by_id = {str(result["id"]): result for result in results}
+    wanted = [sweep for sweep in sweeps if sweep.experiment == experiment]
+    runs = [{job.id for job in sweep.jobs} for sweep in wanted]
+    studies = []
+    for i, sweep in enumerate(wanted):
+        again = any(
+            runs[i] < other or (runs[i] == other and i < j)
+            for j, other in enumerate(runs)
+            if i != j
+        )
+        if not again:
+            studies += _split(sweep, by_id)
+    return studies
+
+
+def _split(sweep: Sweep, by_id: Mapping[str, Mapping[str, Any]]) -> list[Study]:
+    """Return one study for each setting of a sweep's axes that are not numbers."""
+    axes = [key for key in sweep.axes if key != "seed"]
+    keys = tuple(key for key in axes if _all_numbers(sweep.axes[key]))
+    others = [key for key in axes if key not in keys]
+    if not keys:
+        return []
+    groups: dict[tuple[str, ...], dict[tuple[float, ...], list[Mapping[str, Any]]]] = {}
+    left: dict[tuple[str, ...], int] = {}
+    for job in sweep.jobs:
+        given = job.settings
+        if not all(key in given for key in (*keys, *others)):
+            log.warning("sweep %s: run %s lacks a value of an axis", sweep.name, job.run)
+            continue
+        parts = tuple(f"{key}={given[key]}" for key in others)
+        at = tuple(float(given[key]) for key in keys)
+        cells = groups.setdefault(parts, {})
+        if job.id in by_id:
+            cells.setdefault(at, []).append(by_id[job.id])
+        else:
+            left[parts] = left.get(parts, 0) + 1
+    studies = []
+    for parts, cells in groups.items():
+        points = tuple(_point(at, cells[at]) for at in sorted(cells))
+        first = next(iter(cells.values()))[0] if cells else None
+        defaults = tuple(default_of(key, first) for key in keys)
+        subject = "" if first is None else _subject(first)
+        name = "-".join([sweep.name, *(re.sub(r"[^\w.-]+", "_", part) for part in parts)])
+        studies.append(
+            Study(name, subject, parts, keys, points, defaults, left.get(parts, 0), sweep.name)
+        )
+    return studies
+
+
+def _subject(result: Mapping[str, Any]) -> str:
+    model, attack, defense = (result[group]["name"] for group in _SUBJECT)
+    return f"{model}, {attack} → {defense}"
+
+
+def _all_numbers(values: Sequence[str]) -> bool:
+    try:
+        return all(float(value) - float(value) == 0 for value in values)  # neither inf nor nan
+    except ValueError:
+        return False
+
+
+def _point(at: tuple[float, ...], runs: Sequence[Mapping[str, Any]]) -> Point:
+    shares = {}
+    for name, measure in MEASURES.items():
+        rates = [lookup(run["scores"]["purified"], measure) for run in runs]
+        measured = [rate for rate in rates if rate is not None]
+        if measured:
+            shares[name] = estimate(measured)
+    return Point(at, tuple(sorted(int(run["seed"]) for run in runs)), shares)
+
+
+def estimate(rates: Sequence[Mapping[str, Any]]) -> Cell:
+    """Return the mean of shares over the seeds, with its 95 % interval.
+
+    Args:
+        rates: One per seed, at least one, as `result.json` has them. A single one keeps its own
+            Wilson interval; several give a t-interval.
+    """
+    if len(rates) == 1:
+        rate = rates[0]
+        return float(rate["value"]), (float(rate["low"]), float(rate["high"]))
+    values = [float(rate["value"]) for rate in rates]
+    return sum(values) / len(values), t_interval(values)
+
+
+def comparable(studies: Sequence[Study]) -> dict[str, list[Study]]:
+    """Return the studies that can share a picture, by sweep: of one parameter, two or more."""
+    groups: dict[str, list[Study]] = {}
+    for study in studies:
+        if len(study.keys) == 1 and study.points:
+            groups.setdefault(study.sweep, []).append(study)
+    return {sweep: group for sweep, group in groups.items() if len(group) > 1}

@@ -1,0 +1,45 @@
+"""What is measured of a run, and where its numbers stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MODELS = ("clean", "backdoored", "purified")
+
+
+# Title -> where the rate stands in a score; also the key in W&B.
+MEASURES = {
+    "CA": "zero_shot/ca",
+    "ASR": "zero_shot/asr",
+    "target rate": "zero_shot/target_rate",
+    "own class": "zero_shot/own_class",
+    "R@1 image to text": "retrieval/image_to_text/r@1",
+    "R@1 text to image": "retrieval/text_to_image/r@1",
+    "retrieval ASR@1": "retrieval/asr/r@1",
+}
+
+
+def lookup(tree: Any, path: str) -> Any:
+    """Return what stands at ``a/b/c``, or None where the way ends early."""
+    for key in path.split("/"):
+        if not isinstance(tree, Mapping):
+            return None
+        tree = tree.get(key)
+    return tree
+
+
+def share(result: Mapping[str, Any], model: str, measure: str) -> float | None:
+    """Return one measured share, in [0, 1]."""
+    value = lookup(result["scores"][model], f"{measure}/value")
+    return None if value is None else float(value)
+
+
+def total_seconds(result: Mapping[str, Any]) -> float:
+    """Return the time of all stages, without their steps, which are parts of them."""
+    return float(sum(value for name, value in result["seconds"].items() if "/" not in name))
+
+
+def percent(value: float | None) -> str:
+    """Return a share as a percentage with one decimal, or a dash."""
+    return "-" if value is None else f"{100 * value:.1f}"

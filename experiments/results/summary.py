@@ -1,0 +1,41 @@
+"""One run in a few lines: before and after, and which target was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.results.measures import MEASURES, MODELS, percent, share
+
+
+def before_and_after(result: Mapping[str, Any]) -> list[list[str]]:
+    """Return the rows of the table, the title and one cell per model, in percent."""
+    return [
+        [title, *(percent(share(result, model, measure)) for model in MODELS)]
+        for title, measure in MEASURES.items()
+    ]
+
+
+def target_line(result: Mapping[str, Any]) -> str:
+    """Return which target the defense found, and whether it is the true one."""
+    found, true = result["identification"], result["attack"]["target_label"]
+    if found is None:
+        return f"target: {true or 'none'}; the defense does not look for it"
+    verdict = {True: "correct", False: f"wrong, it is {true}", None: "there is no backdoor"}
+    return (
+        f"target found: {found['target_label']} ({verdict[found['correct']]}), "
+        f"gain {100 * found['gain']:+.1f} points; "
+        f"next {found['runner_up']} {100 * found['runner_up_gain']:+.1f}"
+    )
+
+
+def describe(result: Mapping[str, Any]) -> str:
+    """Return the summary of a run as aligned lines."""
+    model, attack, defense = (result[key]["name"] for key in ("model", "attack", "defense"))
+    rows = [["percent", *MODELS], *before_and_after(result)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [f"{model}, attack {attack}, defense {defense}, seed {result['seed']}"]
+    for title, *cells in rows:
+        aligned = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        lines.append("  ".join([title.ljust(widths[0]), *aligned]))
+    return "\n".join([*lines, target_line(result)])

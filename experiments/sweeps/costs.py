@@ -1,0 +1,53 @@
+"""How long stages took, and how long the missing ones will take."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments.stages.store import MANIFEST
+
+
+@dataclass
+class Costs:
+    """Seconds of the stages that are there, by name of the folder, and their means by kind."""
+
+    runs_dir: Path
+    known: dict[str, float | None] = field(default_factory=dict)
+
+    def seconds(self, folder: str) -> float | None:
+        """Return how long a stage took; None if it is not complete."""
+        if folder not in self.known:
+            self.known[folder] = self._read(folder)
+        return self.known[folder]
+
+    def _read(self, folder: str) -> float | None:
+        path = self.runs_dir / "stages" / folder / MANIFEST
+        try:
+            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return float(manifest["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def kind_of(folder: str) -> str:
+    return folder.rsplit("-", 1)[0]
+
+
+def means_by_kind(spent: Mapping[str, float]) -> dict[str, float]:
+    by_kind: dict[str, list[float]] = defaultdict(list)
+    for folder, seconds in spent.items():
+        by_kind[kind_of(folder)].append(seconds)
+    return {kind: sum(values) / len(values) for kind, values in by_kind.items()}
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

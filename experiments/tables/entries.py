@@ -1,0 +1,226 @@
+"""The runs that an experiment's sweeps ask for: which are there, and which are left."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.config import presets
+from experiments.results.measures import lookup
+from experiments.results.runs import Run
+from experiments.sweeps.failures import failed, failure_line
+from experiments.sweeps.sweep import Job, Sweep, planned_stages
+from experiments.tables.variants import plain
+
+# Groups of the config, in the order of a row; a row is told by their names.
+_GROUPS = ("data", "model", "attack", "defense")
+# What a short name would be taken for.
+_RESERVED = (*_GROUPS, "target", "seed", "seeds")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run that some sweep of the experiment asks for.
+
+    Attributes:
+        sweep: The sweep.
+        job: Its job.
+        labels: What names its row -> value, as text: ``data``, ``model``, ``attack`` and
+            ``defense``, and the last part of every other key that is swept.
+        seed: Its seed, as text.
+        run: None as long as it has no result of the stages that it needs.
+        outdated: Whether it has a result of other stages, from an earlier version.
+    """
+
+    sweep: Sweep
+    job: Job
+    labels: Mapping[str, str]
+    seed: str
+    run: Run | None
+    outdated: bool
+
+    def __str__(self) -> str:
+        """Return what names it within the table."""
+        return " ".join([*(f"{k}={v}" for k, v in self.labels.items()), f"seed={self.seed}"])
+
+
+def find_sweeps(sweeps: Sequence[Sweep], experiment: str) -> tuple[list[Sweep], str]:
+    """Return the sweeps of an experiment, by its id or its preset, and its id.
+
+    Raises:
+        ValueError: If there is no such experiment, or no sweep of it.
+    """
+    for sweep in sweeps:
+        name = sweep.experiment
+        if name and name.upper() == experiment.upper():
+            return [other for other in sweeps if other.experiment == name], name
+        if name and _preset(sweep) == experiment:
+            return [other for other in sweeps if _preset(other) == experiment], name
+    known = presets()
+    names = [name for name, id_ in known.items() if experiment.upper() == id_.upper()]
+    names = [experiment] if experiment in known else names
+    if not names:
+        ids: dict[str, list[str]] = defaultdict(list)
+        for name, id_ in known.items():
+            ids[id_].append(name)
+        choices = ", ".join(f"{id_} ({', '.join(own)})" for id_, own in sorted(ids.items()))
+        raise ValueError(f"no experiment {experiment!r}; choices: {choices}")
+    command = " or ".join(f"invertune run experiment={name}" for name in names)
+    raise ValueError(f"no sweep of experiment {experiment} among the runs yet; start: {command}")
+
+
+def _preset(sweep: Sweep) -> str:
+    return sweep.name.rpartition("-")[0]
+
+
+def find_entries(
+    sweeps: Sequence[Sweep], results: Sequence[Mapping[str, Any]], runs_dir: Path
+) -> list[Entry]:
+    """Return every run that the sweeps ask for, once."""
+    by_id = {str(result["id"]): Run(result, runs_dir) for result in results}
+    jobs = {job.id: (sweep, job) for sweep in sweeps for job in sweep.jobs}  # the newest plan
+    overrides = {id_: job.settings for id_, (_, job) in jobs.items()}
+    keys = dict.fromkeys(key for sweep in sweeps for key in sweep.axes if key != "seed")
+    keys |= dict.fromkeys(_GROUPS)
+    values = {
+        key: {id_: _value(key, overrides[id_], by_id.get(id_)) for id_ in jobs} for key in keys
+    }
+    for own in values.values():
+        _fill(own, jobs)
+    short = _short(sorted(keys, key=lambda key: _rank(key.partition(".")[0])))
+    return [
+        Entry(
+            sweep=sweep,
+            job=job,
+            labels={name: values[key][id_] or "" for key, name in short.items()},
+            seed=_seed(overrides[id_], by_id.get(id_)),
+            run=None if _outdated(by_id.get(id_), job) else by_id.get(id_),
+            outdated=_outdated(by_id.get(id_), job),
+        )
+        for id_, (sweep, job) in jobs.items()
+    ]
+
+
+def _outdated(run: Run | None, job: Job) -> bool:
+    return run is not None and planned_stages(run.result) != job.stages
+
+
+def _value(key: str, overrides: Mapping[str, str], run: Run | None) -> str | None:
+    """Return what a run has at a key, None where only its result could say it."""
+    if key in _GROUPS and key in overrides:
+        return overrides[key].rpartition("/")[2]
+    if run is not None:
+        if key in _GROUPS:
+            return str(run.result[key]["name"])
+        found = lookup(run.result["config"], key.replace(".", "/"))
+        if found is not None or key not in overrides:  # no way leads through a list
+            return plain(found)
+    return _parsed(overrides[key]) if key in overrides else None
+
+
+def _parsed(text: str) -> str:
+    """Return an override's value as `plain` writes it from a config."""
+    for read in (int, float):
+        try:
+            return plain(read(text))
+        except (OverflowError, ValueError):
+            continue
+    if text[:1] in ("[", "{", "'", '"'):
+        import yaml
+
+        try:
+            return plain(yaml.safe_load(text))
+        except yaml.YAMLError:
+            return text
+    return text
+
+
+def _fill(values: dict[str, str | None], jobs: Mapping[str, tuple[Sweep, Job]]) -> None:
+    """Take what a job leaves to the config from the other jobs of its sweep."""
+    known = {jobs[id_][0].name: value for id_, value in values.items() if value is not None}
+    for id_, value in values.items():
+        if value is None:
+            values[id_] = known.get(jobs[id_][0].name)
+
+
+def _seed(overrides: Mapping[str, str], run: Run | None) -> str:
+    return str(run.result["seed"]) if run is not None else overrides.get("seed", "0")
+
+
+def _rank(group: str) -> int:
+    return _GROUPS.index(group) if group in _GROUPS else len(_GROUPS)
+
+
+def _short(keys: Sequence[str]) -> dict[str, str]:
+    """Return the last part of every key, and more of it where others end alike."""
+    names = {}
+    for key in keys:
+        parts = key.split(".")
+        for count in range(1, len(parts) + 1):
+            tail = ".".join(parts[-count:])
+            alike = [other for other in keys if f".{other}".endswith(f".{tail}")]
+            if (len(alike) == 1 and tail not in _RESERVED) or count == len(parts):
+                names[key] = tail
+                break
+    return names
+
+
+def select(entries: list[Entry], only: Sequence[str]) -> list[Entry]:
+    """Return the entries that meet all conditions, such as ``attack=badnet,sig``.
+
+    Raises:
+        ValueError: If something is no condition, or no entry meets one.
+    """
+    for condition in only:
+        name, _, text = condition.partition("=")
+        choices = [*entries[0].labels, "seed"]
+        if name not in choices or not text:
+            raise ValueError(
+                f"{condition!r} is no condition; write NAME=VALUE[,VALUE] with NAME one of "
+                f"{', '.join(choices)}"
+            )
+        values = [entry.seed if name == "seed" else entry.labels[name] for entry in entries]
+        kept = [
+            entry for entry, value in zip(entries, values, strict=True) if value in text.split(",")
+        ]
+        if not kept:
+            there = ", ".join(sorted(set(values)))
+            raise ValueError(f"no run has {condition}; choices: {there}")
+        entries = kept
+    return entries
+
+
+def left_lines(entries: Sequence[Entry], runs_dir: Path) -> list[str]:
+    """Return a line per run without a result, and the commands that go on."""
+    missing = [entry for entry in entries if entry.run is None]
+    if not missing:
+        return []
+    lines = [f"left: {len(missing)} of {len(entries)} runs"]
+    sweeps, retried = {}, set()
+    for entry in missing:
+        sweep, folder = entry.sweep, runs_dir / entry.job.run
+        state = "outdated" if entry.outdated else "not run"
+        if failed(folder):
+            state = f"failed, {failure_line(folder)}  [{folder}]"
+            retried.add(sweep.name)
+        own = [word for word in entry.job.overrides if word not in sweep.arguments]
+        lines.append(f"  {' '.join(own or entry.job.overrides)}: {state}")
+        sweeps[sweep.name] = sweep
+    for name, sweep in sweeps.items():
+        retry = " --retry-failed" if name in retried else ""
+        lines.append(f"go on: {_command(sweep, runs_dir)}{retry}")
+    return lines
+
+
+def _command(sweep: Sweep, runs_dir: Path) -> str:
+    """Return the command that made a sweep."""
+    words = [word for word in sweep.arguments if word != "--retry-failed"]
+    if words[:1] == ["run"]:
+        words = words[1:]
+    if str(runs_dir) != "runs" and not any(word.startswith("runs_dir=") for word in words):
+        words.append(f"runs_dir={runs_dir}")
+    return shlex.join(["invertune", "run", *words])

@@ -1,0 +1,211 @@
+"""CLIP models: open_clip behind one small module that takes pixels in [0, 1]."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+MAX_LOGIT_SCALE = 4.6052  # ln 100, as in CLIP
+
+
+class CLIP(nn.Module):
+    """An open_clip model that normalizes pixels itself and returns unit-norm features.
+
+    Attributes:
+        name: Name in configs and results.
+        clip: The open_clip model.
+        image_size: Side of the images it takes, in pixels.
+        head: What classifies in place of the zero-shot classifier, where a model comes with it:
+            takes the open_clip model and image features, (B, D), and returns similarities, (B, C).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, name: str, clip: nn.Module, tokenizer: Callable[[list[str]], Tensor], image_size: int
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.clip = clip
+        self.tokenizer = tokenizer
+        self.image_size = image_size
+        self.head: nn.Module | None = None
+        mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN)
+        std = torch.tensor(open_clip.OPENAI_DATASET_STD)
+        self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Return image features, (B, D) float32 of unit norm, of (B, 3, H, W) in [0, 1]."""
+        normalized = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        return F.normalize(self.visual(normalized).float(), dim=-1)
+
+    def similarities(self, features: Tensor, classifier: Tensor) -> Tensor:
+        """Return the cosine similarities of image features, (B, D), to the classes, (B, C).
+
+        Args:
+            features: Unit norm.
+            classifier: (D, C) zero-shot classifier; a model with a ``head`` of its own does not
+                use it.
+        """
+        if self.head is None:
+            return features @ classifier
+        found: Tensor = self.head(self.clip, features.to(self.device))
+        return found.to(features)
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Return text features, (B, D) float32 of unit norm, of (B, L) token ids.
+
+        Attention is causal and the end token is pooled, so the padding after the longest text
+        changes nothing; it is cut off on the CPU, where a look at the tokens is free.
+        """
+        clip: Any = self.clip
+        if tokens.device.type != "cpu":
+            return F.normalize(clip.encode_text(tokens).float(), dim=-1)
+        length = int(tokens.argmax(dim=-1).max()) + 1  # the end token has the largest number
+        shorter = {
+            "clip.positional_embedding": clip.positional_embedding[:length],
+            "clip.attn_mask": clip.attn_mask[:length, :length],
+        }
+        features = functional_call(_TextTower(clip), shorter, (tokens[:, :length],))
+        return F.normalize(features.float(), dim=-1)
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Return text features, (B, D) float32 of unit norm."""
+        return self.encode_tokens(self.tokenize(texts).to(self.device))
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Return token ids, (B, L); equal texts are tokenized once."""
+        unique = list(dict.fromkeys(texts))
+        place = {text: i for i, text in enumerate(unique)}
+        return self.tokenizer(unique)[[place[text] for text in texts]]
+
+    @property
+    def visual(self) -> nn.Module:
+        """The image tower."""
+        return self.clip.visual  # type: ignore[return-value]
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """Logarithm of the factor on cosine similarities, a scalar parameter."""
+        return self.clip.logit_scale  # type: ignore[return-value]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.mean.device
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters, both towers."""
+        return sum(p.numel() for p in self.parameters())
+
+    def visual_layers(self) -> dict[str, nn.Module]:
+        """Return the layers whose activations are compared, in order of depth.
+
+        The four stages of a ResNet (`layer1` to `layer4`), or the blocks of a ViT (`block0`, ...).
+
+        Raises:
+            ValueError: If the image tower is of neither kind.
+        """
+        visual: Any = self.visual
+        if hasattr(visual, "layer1"):
+            return {f"layer{i}": getattr(visual, f"layer{i}") for i in range(1, 5)}
+        if hasattr(visual, "transformer"):
+            return {f"block{i}": block for i, block in enumerate(visual.transformer.resblocks)}
+        kind = type(visual).__name__
+        raise ValueError(f"{kind} has neither ResNet stages nor transformer blocks")
+
+    @contextlib.contextmanager
+    def record(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+        """Collect the named layers' outputs of every forward pass inside the block.
+
+        A ResNet stage gives (B, C, H, W), a ViT block (B, tokens, C); the latest pass overwrites.
+        """
+        outputs: dict[str, Tensor] = {}
+        modules = self.visual_layers()
+
+        def keep(name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            outputs[name] = output
+
+        handles = [
+            modules[name].register_forward_hook(functools.partial(keep, name)) for name in layers
+        ]
+        try:
+            yield outputs
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+class _TextTower(nn.Module):
+    def __init__(self, clip: nn.Module) -> None:
+        super().__init__()
+        self.clip = clip
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.clip.encode_text(tokens)  # type: ignore[no-any-return, operator]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """How to build one CLIP: an own open_clip config, or a name that open_clip knows.
+
+    Attributes:
+        name: Name in configs and results.
+        open_clip_name: Name in open_clip's list, for a model with pre-trained weights.
+        weights: open_clip's tag of the weights, such as ``openai``; None for random ones.
+        architecture: An open_clip model config (``embed_dim``, ``vision_cfg``, ``text_cfg``), for
+            a model of one's own.
+        pretrain: Recipe of the pre-training here; None where weights are loaded.
+        teacher: Spec of the model whose image embeddings the pre-training matches.
+    """
+
+    name: str
+    open_clip_name: str | None = None
+    weights: str | None = None
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    pretrain: Any = None
+    teacher: Any = None
+
+    def build(self, seed: int = 0) -> CLIP:
+        """Return the model; an own architecture starts from random weights that ``seed`` decides.
+
+        Raises:
+            ValueError: If neither an open_clip name nor an architecture is given.
+        """
+        if self.open_clip_name is not None:
+            return _build_known(self.name, self.open_clip_name, self.weights)
+        if not self.architecture:
+            raise ValueError(f"model {self.name} needs open_clip_name or architecture")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            config = {key: _plain(value) for key, value in self.architecture.items()}
+            clip = open_clip.CLIP(**config)
+        tokenizer = open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
+        model = CLIP(self.name, clip, tokenizer, config["vision_cfg"]["image_size"])
+        return model.to(memory_format=torch.channels_last)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _build_known(name: str, open_clip_name: str, weights: str | None) -> CLIP:
+    clip = open_clip.create_model(open_clip_name, pretrained=weights, precision="fp32")
+    config = open_clip.get_model_config(open_clip_name) or {}
+    size = config["vision_cfg"]["image_size"]
+    model = CLIP(name, clip, open_clip.get_tokenizer(open_clip_name), size)
+    return model.to(memory_format=torch.channels_last)

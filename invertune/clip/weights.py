@@ -1,0 +1,65 @@
+"""Weights of a CLIP model in files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+from torch import Tensor
+
+from invertune.clip.models import CLIP
+
+_HEAD = "head."
+
+
+def weights(model: CLIP) -> dict[str, Tensor]:
+    """Return the model's tensors by name: open_clip's, and those of a head with ``head.``."""
+    head = {} if model.head is None else model.head.state_dict()
+    return {**model.clip.state_dict(), **{_HEAD + name: value for name, value in head.items()}}
+
+
+def save_weights(model: CLIP, path: Path) -> None:
+    """Write the model's weights as safetensors."""
+    tensors = {name: value.contiguous() for name, value in weights(model).items()}
+    safetensors.torch.save_file(tensors, path)
+
+
+def load_weights(model: CLIP, path: Path) -> CLIP:
+    """Read weights written by `save_weights` into ``model`` and return it.
+
+    Raises:
+        ValueError: If the file is not a safetensors file, or does not fit the model.
+    """
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except Exception as error:  # the library raises a type of its own
+        raise ValueError(f"{path} is not a safetensors checkpoint: {error}") from error
+    differences = fit_errors(tensors, weights(model))
+    if differences:
+        raise ValueError(f"{path} does not fit {model.name}: tensors [{'; '.join(differences)}]")
+    own = {name for name in tensors if name.startswith(_HEAD)}
+    model.clip.load_state_dict({name: tensors[name] for name in tensors.keys() - own})
+    if model.head is not None:
+        model.head.load_state_dict({name.removeprefix(_HEAD): tensors[name] for name in own})
+    return model
+
+
+def fit_errors(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], show: int = 5
+) -> list[str]:
+    """Return the first differences of two states, a phrase each: shapes, then missing, then extra.
+
+    Args:
+        state: What was read.
+        expected: What the model has.
+        show: How many differences to return at most.
+    """
+    shapes = [
+        f"{name} is {list(value.shape)}, the model has {list(expected[name].shape)}"
+        for name, value in state.items()
+        if name in expected and value.shape != expected[name].shape
+    ]
+    missing = [f"{name} is missing" for name in expected if name not in state]
+    extra = [f"{name} is not in the model" for name in state if name not in expected]
+    return [*shapes, *missing, *extra][:show]

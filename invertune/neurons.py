@@ -1,0 +1,82 @@
+"""Which neurons answer to a trigger: responses, divergences, clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+
+from invertune.clip.encode import autocast
+from invertune.clip.models import CLIP
+from invertune.perturb.triggers import InvertedTrigger
+
+
+@torch.no_grad()
+def layer_responses(
+    model: CLIP, images: Tensor, triggers: Sequence[InvertedTrigger]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return each layer's responses to clean and to triggered images, the triggers' mean."""
+    model.eval()
+    layers = list(model.visual_layers())
+
+    def run(batch: Tensor) -> dict[str, Tensor]:
+        with autocast(model.device), model.record(layers) as outputs:
+            model.encode_image(batch)
+        return {name: output.float() for name, output in outputs.items()}
+
+    clean = run(images)
+    fired = [run(trigger(images)) for trigger in triggers]
+    return {
+        name: (clean[name], torch.stack([outputs[name] for outputs in fired]).mean(dim=0))
+        for name in layers
+    }
+
+
+def response_divergence(clean: Tensor, triggered: Tensor) -> float:
+    """Return ||mean(clean) - mean(triggered)|| / ||mean(clean)|| of responses, (B, ...)."""
+    mean = clean.mean(dim=0)
+    return float((mean - triggered.mean(dim=0)).norm() / mean.norm().clamp_min(1e-12))
+
+
+def neuron_mask(clean: Tensor, triggered: Tensor, unit: str, clusters: int, seed: int) -> Tensor:
+    """Return the backdoor's neurons, a float mask shaped like one response.
+
+    One-dimensional K-means over the neurons' mean differences; the cluster of largest mean.
+
+    Args:
+        clean, triggered: (B, C, H, W) of a ResNet stage or (B, T, C) of a ViT block.
+        unit: ``channel`` (averaged over positions, the mask is constant over them) or
+            ``position``.
+        clusters: K.
+        seed: K-means' random state.
+    """
+    difference = (clean.mean(dim=0) - triggered.mean(dim=0)).abs()
+    over = (1, 2) if difference.dim() == 3 else (0,)
+    values = difference.mean(dim=over, keepdim=True) if unit == "channel" else difference
+    flat = values.flatten().cpu().numpy().astype(np.float64)[:, None]
+    found = KMeans(clusters, n_init=4, random_state=seed).fit(flat)
+    backdoor = int(found.cluster_centers_.argmax())
+    mask = torch.from_numpy(found.labels_ == backdoor).view_as(values).to(clean)
+    return mask.expand_as(difference).contiguous()
+
+
+def channel_set(mask: Tensor) -> Tensor:
+    """Return which channels hold a neuron of the mask, (C,) of 0 and 1."""
+    return mask.amax(dim=(1, 2)) if mask.dim() == 3 else mask.amax(dim=0)
+
+
+def output_weights(layer: nn.Module, channels: Tensor) -> dict[int, Tensor]:
+    """Return the parameters whose rows make a layer's output channels, by id, with those rows.
+
+    In a ResNet stage: of every bottleneck the last convolution, its norm, and the shortcut's. In
+    a ViT block: the output projections of attention and MLP.
+    """
+    found: dict[int, Tensor] = {}
+    for name, parameter in layer.named_parameters():
+        parts = ("conv3", "bn3", "downsample", "out_proj", "c_proj")
+        if any(part in name for part in parts) and parameter.shape[0] == len(channels):
+            found[id(parameter)] = channels
+    return found

@@ -1,0 +1,23 @@
+"""Perturbations of images: their forms, what optimizes them, and what they become."""
+
+from invertune.perturb.advclip import AdvCLIPGenerator
+from invertune.perturb.augment import Augmentation
+from invertune.perturb.forms import FixedPatch, Form, FreeMask, LowFrequency, MaskedPattern, Pixels
+from invertune.perturb.perturber import Generator, Perturber
+from invertune.perturb.raw import RawPerturbation
+from invertune.perturb.triggers import InvertedTrigger
+
+__all__ = [
+    "AdvCLIPGenerator",
+    "Augmentation",
+    "FixedPatch",
+    "Form",
+    "FreeMask",
+    "Generator",
+    "InvertedTrigger",
+    "LowFrequency",
+    "MaskedPattern",
+    "Perturber",
+    "Pixels",
+    "RawPerturbation",
+]

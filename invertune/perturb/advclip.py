@@ -1,0 +1,300 @@
+"""AdvCLIP (Zhou et al., 2023): a GAN makes the universal patch of InverTune's step 1.
+
+InverTune's paper takes its perturbation from AdvCLIP, a square patch that a generator network
+learns to draw. The objective is untargeted, and has to be: a patch that is told where to send
+images says nothing about where a backdoor sends them. Still, universal patches collapse to a few
+hub classes on models without a backdoor too, so a gain means something only next to the gain that
+the same generator gives on clean models.
+
+AdvCLIP works on normalized images and clamps its patch with ImageNet's mean and deviation, which
+in pixels leaves [0, 1]. Here networks and reconstruction see normalized images as well, but the
+patch is brought back to pixels with CLIP's mean and deviation and clamped to [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from invertune.clip.encode import autocast
+from invertune.clip.models import CLIP
+from invertune.data.bundle import to_float
+from invertune.fields import check_shares
+from invertune.finite import check_finite
+from invertune.perturb.advclip_networks import NOISE, PatchDiscriminator, PatchGenerator, initialize
+from invertune.perturb.forms import FixedPatch
+from invertune.perturb.optimize import fast_attention, frozen
+from invertune.perturb.triggers import InvertedTrigger
+from invertune.seeds import seeded
+
+_MEAN, _STD = (
+    torch.tensor(values).view(3, 1, 1)
+    for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+)
+_EPSILON = 1e-7
+
+
+def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
+    """Return the cross-entropy of finding row i of the keys with row i of the queries, a scalar.
+
+    Args:
+        queries, keys: (B, D), of any length.
+        temperature: Divides the cosine similarities.
+    """
+    logits = F.normalize(queries, dim=-1) @ F.normalize(keys, dim=-1).T / temperature
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
+def topology_graph(features: Tensor) -> Tensor:
+    """Return how near every feature is to every other, (B, B); rows sum to 1.
+
+    Distances, 1 - cosine, count from the nearest other feature's, so only the shape of the
+    neighborhood is left; they become similarities in [0, 1] and then shares of their row.
+
+    Args:
+        features: (B, D), of any length.
+    """
+    unit = F.normalize(features, dim=-1)
+    diagonal = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    distance = 1 - unit @ unit.T
+    nearest = distance.masked_fill(diagonal, 2).amin(dim=1, keepdim=True)
+    similarity = 1 - (distance - nearest).masked_fill(diagonal, 0)
+    scaled = (1 + similarity) / 2
+    return scaled / scaled.sum(dim=1, keepdim=True)
+
+
+def topology_criterion(source: Tensor, target: Tensor) -> Tensor:
+    """Return C(source -> target), a scalar: how far the source's graph is from the target's.
+
+    KL(G(target) || G(source)) + KL(1 - G(target) || 1 - G(source)), summed over the entries.
+
+    Args:
+        source, target: (B, D) and (B, E), features of the same B samples.
+    """
+    found, wanted = topology_graph(source), topology_graph(target)
+    return _divergence(wanted, found) + _divergence(1 - wanted, 1 - found)
+
+
+def _divergence(wanted: Tensor, found: Tensor) -> Tensor:
+    return (wanted * ((wanted + _EPSILON).log() - (found + _EPSILON).log())).sum()
+
+
+def adversarial_loss(
+    clean: Tensor, perturbed: Tensor, text: Tensor, *, temperature: float, beta: float
+) -> Tensor:
+    """Return L_adv, a scalar: perturbed images are to match neither their clean ones nor the texts.
+
+    Args:
+        clean, perturbed, text: (B, D), features of the same B images and of their texts.
+        temperature: Divides the cosine similarities.
+        beta: Weight of the texts.
+    """
+    images = info_nce(clean, perturbed, temperature)
+    return -images - beta * info_nce(perturbed, text, temperature)
+
+
+def topology_loss(clean: Tensor, perturbed: Tensor, text: Tensor, *, gamma: float) -> Tensor:
+    """Return L_topo, a scalar: perturbed images are to have other neighbors than clean ones, texts.
+
+    Args:
+        clean, perturbed, text: (B, D), features of the same B images and of their texts.
+        gamma: Weight of the texts.
+    """
+    return -topology_criterion(clean, perturbed) - gamma * topology_criterion(perturbed, text)
+
+
+def gan_loss(decisions: Tensor, real: bool) -> Tensor:
+    """Return the cross-entropy of a discriminator's decisions, a scalar; also L_GAN with ``real``.
+
+    Args:
+        decisions: (B,), each the probability that an image is a real one.
+        real: What they should be.
+    """
+    return F.binary_cross_entropy(decisions, torch.full_like(decisions, float(real)))
+
+
+def reconstruction_loss(perturbed: Tensor, clean: Tensor) -> Tensor:
+    """Return L_rec, a scalar: mean squared error of normalized images, (B, 3, H, W)."""
+    return F.mse_loss(perturbed, clean)
+
+
+def _normalize(images: Tensor) -> Tensor:
+    return (images - _MEAN.to(images)) / _STD.to(images)
+
+
+def _pixels(pattern: Tensor) -> Tensor:
+    """Return a normalized pattern as valid pixels."""
+    return (pattern * _STD.to(pattern) + _MEAN.to(pattern)).clamp(0, 1)
+
+
+def nearest_texts(features: Tensor, classifier: Tensor) -> Tensor:
+    """Return the features of the class prompt that lies nearest to each image, (N, D).
+
+    Args:
+        features: (N, D), unit norm.
+        classifier: (D, C) zero-shot classifier, columns of unit norm.
+    """
+    return classifier.T[(features @ classifier).argmax(dim=1)]
+
+
+class _Networks:
+    """The generator with its noise, the discriminator, and an Adam for each."""
+
+    def __init__(
+        self, config: AdvCLIPGenerator, side: int, device: torch.device, source: torch.Generator
+    ) -> None:
+        self.noise = torch.randn(config.batch_size, NOISE, 1, 1, generator=source).to(device)
+        with torch.random.fork_rng(devices=[]):  # construction draws weights that are not used
+            self.draw = PatchGenerator(side, config.channels, config.batch_size)
+            self.judge = PatchDiscriminator(side, config.channels)
+        for network in (self.draw, self.judge):
+            initialize(network, source)
+            network.to(device)
+        lr, betas = config.lr, (config.betas[0], config.betas[1])
+        self.draw_optimizer = torch.optim.Adam(self.draw.parameters(), lr=lr, betas=betas)
+        self.judge_optimizer = torch.optim.Adam(self.judge.parameters(), lr=lr, betas=betas)
+
+    def pattern(self) -> Tensor:
+        """Return the pattern in pixels, (3, H, W) in [0, 1]."""
+        return _pixels(self.draw(self.noise))
+
+    def step_judge(self, real: Tensor, fake: Tensor, clip: float) -> None:
+        """Teach the discriminator to tell normalized clean from perturbed images, (B, 3, H, W)."""
+        loss = gan_loss(self.judge(real), real=True) + gan_loss(self.judge(fake), real=False)
+        self.judge_optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.judge_optimizer.step()
+        with torch.no_grad():
+            for parameter in self.judge.parameters():
+                parameter.clamp_(-clip, clip)
+
+    def step_draw(self, loss: Tensor) -> None:
+        """Take a step of the generator; the gradients of the discriminator are cleared later."""
+        self.draw_optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.draw_optimizer.step()
+
+
+@dataclass(frozen=True)
+class AdvCLIPGenerator:
+    """AdvCLIP's way to make an untargeted universal perturbation: a GAN with a topology loss.
+
+    AdvCLIP needs image-text pairs and uses captions. InverTune's defender has none, only class
+    names: the text of an image is the class prompt that the suspect model itself finds nearest.
+
+    Attributes:
+        name: Name in results.
+        share: Area of the patch, as a share of the image's.
+        corner: Row and column of its upper-left corner, as a share of the side.
+        channels: Largest width of both networks, halved from layer to layer.
+        alpha, beta, gamma, delta: Weights of L_adv, of the texts in it, of the texts in L_topo, and
+            of L_topo.
+        temperature: Of the contrastive losses.
+        lr, betas: Adam's, for both networks.
+        batch_size: Clean images a step, and rows of the noise.
+        steps: Of each network.
+        clip: The discriminator's weights stay within +-clip.
+        starts: Random starts; the class frequencies are averaged over them.
+        clean_gain: The gain that this generator gives its favorite class on clean models; its
+            votes are read in multiples of it.
+    """
+
+    name: str
+    share: float
+    corner: float
+    channels: int
+    alpha: float
+    beta: float
+    gamma: float
+    delta: float
+    temperature: float
+    lr: float
+    betas: Sequence[float]
+    batch_size: int
+    steps: int
+    clip: float
+    starts: int
+    clean_gain: float
+
+    def __post_init__(self) -> None:
+        check_shares(self, "clean_gain", one=True)
+        if self.channels < 8 or self.channels % 8:
+            raise ValueError(f"channels is a multiple of 8, got {self.channels}")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size is at least 2 images to compare, got {self.batch_size}")
+
+    def mask(self, side: int) -> Tensor:
+        """Return where the patch lies in an image of ``side`` pixels, (1, side, side), 0 or 1.
+
+        Raises:
+            ValueError: If the patch does not fit into the image.
+        """
+        place = FixedPatch(self.share, self.corner)
+        return place.build([torch.zeros(3, side, side)], side).mask
+
+    def perturb(
+        self,
+        model: CLIP,
+        images: Tensor,
+        features: Tensor,
+        *,
+        classifier: Tensor,
+        seed: int,
+        start: int,
+    ) -> InvertedTrigger:
+        """Return a patch for images, (N, 3, H, W) uint8, with clean ``features``, (N, D).
+
+        Args:
+            model: Stays as it is.
+            images, features: What to perturb, and where the model puts it.
+            classifier: (D, C) zero-shot classifier; its columns are the texts.
+            seed, start: Decide every random number.
+
+        Raises:
+            NonFiniteLossError: If the generator's loss becomes NaN or infinite.
+        """
+        source = seeded(seed, "identify", self.name, start)
+        mask = self.mask(images.shape[-1]).to(model.device)
+        networks = _Networks(self, images.shape[-1], model.device, source)
+        texts = nearest_texts(features, classifier)
+        with frozen(model), fast_attention(model):
+            for step in range(self.steps):
+                index = torch.randperm(len(images), generator=source)[: self.batch_size]
+                clean = to_float(images[index]).to(model.device)
+                index = index.to(model.device)
+                loss = self._losses(model, networks, mask, clean, features[index], texts[index])
+                check_finite(loss, "identify", step)
+                networks.step_draw(loss)
+        with torch.no_grad():
+            pattern = networks.pattern().cpu()
+        return InvertedTrigger("advclip", mask.cpu(), pattern, torch.zeros_like(pattern))
+
+    def _losses(
+        self,
+        model: CLIP,
+        networks: _Networks,
+        mask: Tensor,
+        clean: Tensor,
+        features: Tensor,
+        texts: Tensor,
+    ) -> Tensor:
+        """Take the discriminator's step on a batch and return the generator's loss, L_G."""
+        perturbed = (1 - mask) * clean + mask * networks.pattern()
+        real, fake = _normalize(clean), _normalize(perturbed)
+        networks.step_judge(real, fake.detach(), self.clip)
+        with autocast(model.device):
+            found = model.encode_image(perturbed)
+        adversarial = adversarial_loss(
+            features, found, texts, temperature=self.temperature, beta=self.beta
+        )
+        return (
+            gan_loss(networks.judge(fake), real=True)
+            + self.alpha * adversarial
+            + reconstruction_loss(fake, real)
+            + self.delta * topology_loss(features, found, texts, gamma=self.gamma)
+        )

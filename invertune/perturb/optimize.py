@@ -1,0 +1,90 @@
+"""The loop that optimizes one universal change of the image against a frozen model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from invertune.clip.models import CLIP
+from invertune.data.bundle import to_float
+from invertune.finite import check_finite
+from invertune.perturb.forms import Form
+from invertune.perturb.triggers import InvertedTrigger
+
+Loss = Callable[[Tensor, Tensor, InvertedTrigger], Tensor]
+
+
+@contextlib.contextmanager
+def frozen(model: CLIP) -> Iterator[None]:
+    """Put ``model`` into evaluation mode without weight gradients inside the block."""
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    model.eval()
+    try:
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+def fast_attention(model: CLIP) -> contextlib.AbstractContextManager[None]:
+    """Choose the attention kernel whose backward pass is the faster one on the model's device."""
+    if model.device.type == "cpu":
+        return sdpa_kernel(SDPBackend.MATH)
+    return contextlib.nullcontext()
+
+
+def optimize_form(
+    model: CLIP,
+    images: Tensor,
+    form: Form,
+    loss: Loss,
+    *,
+    steps: int,
+    lr: float,
+    batch_size: int,
+    generator: torch.Generator,
+    stage: str,
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+) -> tuple[InvertedTrigger, list[float]]:
+    """Minimize ``loss`` over a form's free tensors by Adam; return the trigger and the losses.
+
+    Args:
+        model: Stays as it is.
+        images: (N, 3, H, W) uint8, drawn from with replacement.
+        form: What is optimized.
+        loss: Takes a batch, (B, 3, H, W) in [0, 1], its indices, (B,), and the trigger.
+        steps, lr, batch_size: Adam's steps, learning rate, and images a step.
+        generator: Source of every random number.
+        stage: Name in error messages.
+        augment: Changes each batch before the trigger is applied.
+
+    Raises:
+        NonFiniteLossError: If the loss becomes NaN or infinite.
+    """
+    side = images.shape[-1]
+    free = [t.to(model.device).requires_grad_() for t in form.start(side, generator)]
+    optimizer = torch.optim.Adam(free, lr=lr)
+    losses = []
+    with frozen(model), fast_attention(model):
+        for step in range(steps):
+            index = torch.randint(len(images), (batch_size,), generator=generator)
+            batch = to_float(images[index])
+            if augment is not None:
+                batch = augment(batch, generator)
+            value = loss(batch.to(model.device), index.to(model.device), form.build(free, side))
+            optimizer.zero_grad()
+            value.backward()  # type: ignore[no-untyped-call]
+            losses.append(check_finite(value, stage, step))
+            optimizer.step()
+            form.project(free)
+    with torch.no_grad():
+        trigger = form.build([tensor.detach() for tensor in free], side)
+    return InvertedTrigger(
+        trigger.form, *(t.cpu().clone() for t in (trigger.mask, trigger.pattern, trigger.offset))
+    ), losses

@@ -1,0 +1,142 @@
+"""Universal perturbations that push images away from where they were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from invertune.clip.encode import autocast
+from invertune.clip.models import CLIP
+from invertune.fields import check_shares
+from invertune.perturb.forms import Form
+from invertune.perturb.optimize import optimize_form
+from invertune.perturb.triggers import InvertedTrigger
+from invertune.seeds import seeded
+
+
+def feature_objective(perturbed: Tensor, clean: Tensor) -> Tensor:
+    """Return the mean cosine between perturbed and clean embeddings, a scalar to minimize.
+
+    Args:
+        perturbed, clean: (B, D), unit norm, of the same images.
+    """
+    return (perturbed * clean).sum(dim=-1).mean()
+
+
+def concentration_objective(perturbed: Tensor, clean: Tensor) -> Tensor:
+    """Return the feature objective minus half the norm of the mean perturbed embedding, a scalar.
+
+    Away from where the images were, and all to one place: where a backdoor sends them.
+
+    Args:
+        perturbed, clean: (B, D), unit norm, of the same images.
+    """
+    concentration: Tensor = perturbed.mean(dim=0).norm()
+    return feature_objective(perturbed, clean) - 0.5 * concentration
+
+
+OBJECTIVES = {"feature": feature_objective, "concentration": concentration_objective}
+
+
+class Perturber(Protocol):
+    """What makes an untargeted universal perturbation and votes.
+
+    Attributes:
+        name: Name in results.
+        starts: Random starts; the class frequencies are averaged over them.
+        clean_gain: The gain that it gives its favorite class on clean models; its votes are read in
+            multiples of it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def starts(self) -> int: ...
+
+    @property
+    def clean_gain(self) -> float: ...
+
+    def perturb(
+        self,
+        model: CLIP,
+        images: Tensor,
+        features: Tensor,
+        *,
+        classifier: Tensor,
+        seed: int,
+        start: int,
+    ) -> InvertedTrigger:
+        """Return a perturbation of images, (N, 3, H, W) uint8, with clean ``features``, (N, D).
+
+        Args:
+            model: Stays as it is.
+            images, features: What to perturb, and where the model puts it.
+            classifier: (D, C) zero-shot classifier, for perturbers that need texts.
+            seed, start: Decide every random number.
+        """
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A `Perturber` that optimizes a form's free tensors directly.
+
+    Attributes:
+        name: Name in results.
+        form: What the perturbation is made of.
+        objective: One of `OBJECTIVES`.
+        steps: Adam steps.
+        lr: Adam's learning rate.
+        batch_size: Clean images a step.
+        starts: Random starts; the class frequencies are averaged over them.
+        clean_gain: The gain that this generator gives its favorite class on clean models; its
+            votes are read in multiples of it.
+    """
+
+    name: str
+    form: Form
+    objective: str
+    steps: int
+    lr: float
+    batch_size: int
+    starts: int
+    clean_gain: float
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective is one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
+        check_shares(self, "clean_gain", one=True)
+
+    def perturb(
+        self,
+        model: CLIP,
+        images: Tensor,
+        features: Tensor,
+        *,
+        classifier: Tensor,
+        seed: int,
+        start: int,
+    ) -> InvertedTrigger:
+        """Return a perturbation of images, (N, 3, H, W) uint8, with clean ``features``, (N, D)."""
+        del classifier
+        objective = OBJECTIVES[self.objective]
+        generator = seeded(seed, "identify", self.name, start)
+
+        def loss(batch: Tensor, index: Tensor, trigger: InvertedTrigger) -> Tensor:
+            with autocast(model.device):
+                perturbed = model.encode_image(trigger(batch))
+            return objective(perturbed, features[index])
+
+        return optimize_form(
+            model,
+            images,
+            self.form,
+            loss,
+            steps=self.steps,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            generator=generator,
+            stage="identify",
+        )[0]

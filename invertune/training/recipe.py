@@ -1,0 +1,61 @@
+"""How to train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from invertune.fields import check_counts, check_positive, check_shares, check_weights, is_number
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        epochs: Passes over the pairs.
+        batch_size: Pairs a step; an incomplete last batch is dropped.
+        lr: Peak learning rate of AdamW.
+        betas: AdamW's.
+        weight_decay: On matrices; biases, norms and the logit scale have none.
+        warmup: Share of the steps with a rising learning rate; a cosine to 0 follows.
+        muon_lr: Peak learning rate of Muon for the hidden matrices and convolutions, whose updates
+            are scaled to AdamW's size; None trains them by AdamW.
+        teacher_weight: Factor on the distance, 1 - cosine, to a teacher's image embeddings.
+        freeze_text: Leave the text tower as it is; with a teacher, it is the teacher's.
+        freeze_batch_norm: Leave the statistics and factors of BatchNorm as they are.
+    """
+
+    epochs: float
+    batch_size: int
+    lr: float
+    betas: tuple[float, float]
+    weight_decay: float
+    warmup: float
+    muon_lr: float | None = None
+    teacher_weight: float = 0.0
+    freeze_text: bool = False
+    freeze_batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        check_counts(self, "batch_size")
+        check_positive(self, "epochs", "lr", *(("muon_lr",) if self.muon_lr is not None else ()))
+        check_weights(self, "weight_decay", "teacher_weight")
+        check_shares(self, "warmup", zero=True, one=True)
+        betas = self.betas
+        if not (len(betas) == 2 and all(is_number(beta) and 0 <= beta < 1 for beta in betas)):
+            raise ValueError(f"betas is two numbers in [0, 1), got {betas!r}")
+
+    def steps(self, pairs: int) -> int:
+        """Return the number of steps on so many pairs."""
+        return max(1, round(self.epochs * (pairs // self.batch_size)))
+
+    def check_pairs(self, pairs: int, stage: str) -> None:
+        """Compare the number of pairs with a batch.
+
+        Raises:
+            ValueError: If there are fewer.
+        """
+        if pairs < self.batch_size:
+            raise ValueError(
+                f"{stage} needs at least batch_size={self.batch_size} pairs, got {pairs}"
+            )

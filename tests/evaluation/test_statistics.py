@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from evaluation.intervals import wilson
+from evaluation.statistics import UNBOUNDED, Estimate, counted, mcnemar, over_seeds, t_interval
+
+
+def test_the_t_interval_is_the_one_worked_out_by_hand() -> None:
+    # Mean 0.2, standard error 0.1 / sqrt(3), and 4.302653 is t at 97.5 % and 2 degrees.
+    low, high = t_interval([0.1, 0.2, 0.3], UNBOUNDED)
+    assert (low, high) == pytest.approx((0.2 - 0.248414, 0.2 + 0.248414), abs=1e-6)
+
+
+def test_the_interval_of_shares_stays_in_their_range() -> None:
+    assert t_interval([0.1, 0.2, 0.3])[0] == 0.0
+    assert t_interval([0.9, 1.0])[1] == 1.0
+    assert t_interval([0.25, 0.25, 0.25]) == (0.25, 0.25)
+
+
+def test_one_value_has_no_t_interval() -> None:
+    with pytest.raises(ValueError, match="at least 2 values, got 1"):
+        t_interval([0.5])
+
+
+def test_one_seed_keeps_its_own_interval_and_gaps_do_not_count() -> None:
+    own = Estimate(0.5, 0.4, 0.6)
+    assert over_seeds([None, own]) == own
+    assert over_seeds([None]) is None
+    mean = over_seeds([Estimate(0.1), None, Estimate(0.3), Estimate(0.2)])
+    assert mean is not None
+    assert (mean.value, mean.low) == pytest.approx((0.2, 0.0))
+
+
+def test_the_mean_of_equal_values_is_inside_of_its_interval() -> None:
+    mean = over_seeds([Estimate(0.1)] * 3)
+    assert mean is not None
+    assert mean.low is not None
+    assert mean.high is not None
+    assert mean.low <= mean.value <= mean.high
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (3, 10), (10, 10), (511, 512)])
+def test_counted_shares_have_the_interval_of_the_evaluation(hits: int, n: int) -> None:
+    found = counted(hits / n, n)
+    assert (found.low, found.high) == pytest.approx(wilson(hits, n))
+
+
+def test_counted_needs_a_case() -> None:
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        counted(0.5, 0)
+
+
+def test_mcnemar_is_twice_the_tail_of_fair_coins() -> None:
+    assert mcnemar(1, 5) == pytest.approx(2 * (1 + 6) / 2**6)
+    assert mcnemar(5, 1) == mcnemar(1, 5)
+    assert mcnemar(0, 10) == pytest.approx(2 / 2**10)
+    assert mcnemar(3, 3) == 1.0
+    assert mcnemar(0, 0) == 1.0
+
+
+def test_counts_are_not_negative() -> None:
+    with pytest.raises(ValueError, match="at least 0"):
+        mcnemar(-1, 2)

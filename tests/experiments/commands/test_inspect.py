@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import cli
+from invertune.clip.models import ModelSpec
+
+ARCHITECTURE = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
+}
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys\nfrom experiments.cli import main\n"
+        "try: main(['inspect', '--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'open_clip', 'numpy') if m in sys.modules])"
+    )
+    words, root = [sys.executable, "-c", code], Path(cli.__file__).parent.parent
+    shown = subprocess.run(words, capture_output=True, text=True, check=True, cwd=root)
+    assert shown.stdout.startswith("usage: invertune inspect")
+    assert shown.stdout.endswith("[]\n")
+
+
+def test_a_checkpoint_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, path = ModelSpec("m", architecture=ARCHITECTURE).build(0), tmp_path / "epoch_7.pt"
+    state = {f"module.{name}": value for name, value in model.clip.state_dict().items()}
+    torch.save({"epoch": 7, "name": "run", "state_dict": state, "optimizer": {}}, path)
+    assert cli.main(["inspect", str(path)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    rows = [line.split(maxsplit=1) for line in shown]
+    names, values = [row[0] for row in rows], [row[1] for row in rows]
+    assert names == [
+        "checkpoint", "architecture", "image", "embedding", "activation", "parameters", "SHA-256",
+        *["note"] * 5,
+    ]  # fmt: skip
+    assert values[0] == "CleanCLIP-family checkpoint (module. prefixes)"
+    assert '"patch_size": 16' in values[1]
+    assert values[2] == "size    32 x 32 pixels"
+    assert values[4:6] == ["QuickGELU (assumed)", f"{model.parameter_count:,}"]
+    assert values[6] == f"{hashlib.sha256(path.read_bytes()).hexdigest()}  epoch_7.pt"
+    assert values[7:10] == ["epoch 7", "name 'run'", "left out: optimizer"]
+
+
+def test_a_failure_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["inspect", str(tmp_path / "gone.pt")]) == cli.FAILURE
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"error: {tmp_path / 'gone.pt'} does not exist")
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
