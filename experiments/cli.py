@@ -34,12 +34,13 @@ commands:
   inspect    what a CLIP checkpoint from elsewhere is
   export     a model of a run as one folder, with a card that says what it is
   verify     measure such a folder's model again and compare with its card
+  ship       the clean model of a run as a small file that comes with the package
 
 invertune COMMAND --help says more. Results go to runs/ unless runs_dir=PATH is given."""
 
 COMMANDS = (
     "run", "status", "table", "figure", "report", "gallery", "sync", "benchmark", "sheets",
-    "hubness", "inspect", "export", "verify",
+    "hubness", "inspect", "export", "verify", "ship",
 )  # fmt: skip
 
 

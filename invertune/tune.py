@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from invertune.clip.encode import autocast, zero_shot_classifier
+from invertune.clip.fast import folded
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, to_float
 from invertune.finite import check_finite
@@ -240,9 +241,10 @@ class ActivationTuning:
     ) -> dict[str, Tensor]:
         """Return the terms whose weight is not 0."""
         layers, count = list(masks), len(batch)
-        with torch.no_grad(), autocast(original.device), original.record(layers) as wanted:
+        recorded = original.record(layers)
+        with torch.no_grad(), autocast(original.device), folded(original), recorded as wanted:
             before = original.encode_image(batch)
-        with autocast(tuned.device), tuned.record(layers) as now:
+        with folded(tuned), autocast(tuned.device), tuned.record(layers) as now:
             after = tuned.encode_image(torch.cat([batch, triggered]))
         terms: dict[str, Tensor] = {}
         if self.weights["activation"]:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from invertune.clip.fast import folded
 from invertune.clip.models import CLIP
 
 
@@ -37,10 +38,10 @@ def encode_images(model: CLIP, images: Tensor, batch_size: int = 256) -> Tensor:
     """
     model.eval()
     features = []
-    for chunk in images.split(batch_size):  # type: ignore[no-untyped-call]
-        pixels = chunk.to(model.device)
-        pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-        with autocast(model.device):
+    with folded(model), autocast(model.device):
+        for chunk in images.split(batch_size):  # type: ignore[no-untyped-call]
+            pixels = chunk.to(model.device)
+            pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
             features.append(model.encode_image(pixels).cpu())
     return torch.cat(features)
 

@@ -14,7 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from invertune.clip.fast import quicken
+
 MAX_LOGIT_SCALE = 4.6052  # ln 100, as in CLIP
+_TEXT_PARTS, _MANY_TEXTS = 2, 32
 
 
 class CLIP(nn.Module):
@@ -37,6 +40,7 @@ class CLIP(nn.Module):
         super().__init__()
         self.name = name
         self.clip = clip
+        quicken(clip)
         self.tokenizer = tokenizer
         self.image_size = image_size
         self.head: nn.Module | None = None
@@ -47,7 +51,8 @@ class CLIP(nn.Module):
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Return image features, (B, D) float32 of unit norm, of (B, 3, H, W) in [0, 1]."""
-        normalized = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        normalized = torch.addcmul(-self.mean / self.std, images, 1 / self.std)
+        normalized = normalized.contiguous(memory_format=torch.channels_last)
         return F.normalize(self.visual(normalized).float(), dim=-1)
 
     def similarities(self, features: Tensor, classifier: Tensor) -> Tensor:
@@ -66,19 +71,27 @@ class CLIP(nn.Module):
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Return text features, (B, D) float32 of unit norm, of (B, L) token ids.
 
-        Attention is causal and the end token is pooled, so the padding after the longest text
-        changes nothing; it is cut off on the CPU, where a look at the tokens is free.
+        Attention is causal and the end token is pooled, so the padding after a text changes
+        nothing; it is cut off on the CPU, where a look at the tokens is free, and texts of like
+        lengths go through the tower together.
         """
         clip: Any = self.clip
         if tokens.device.type != "cpu":
             return F.normalize(clip.encode_text(tokens).float(), dim=-1)
-        length = int(tokens.argmax(dim=-1).max()) + 1  # the end token has the largest number
+        lengths = tokens.argmax(dim=-1) + 1  # the end token has the largest number
+        order = lengths.argsort(stable=True)
+        parts = order.chunk(_TEXT_PARTS if len(tokens) >= _MANY_TEXTS else 1)
+        features = torch.cat([self._encode_shortened(tokens[part]) for part in parts])
+        return F.normalize(features[order.argsort()].float(), dim=-1)
+
+    def _encode_shortened(self, tokens: Tensor) -> Tensor:
+        clip: Any = self.clip
+        length = int(tokens.argmax(dim=-1).max()) + 1
         shorter = {
             "clip.positional_embedding": clip.positional_embedding[:length],
             "clip.attn_mask": clip.attn_mask[:length, :length],
         }
-        features = functional_call(_TextTower(clip), shorter, (tokens[:, :length],))
-        return F.normalize(features.float(), dim=-1)
+        return functional_call(_TextTower(clip), shorter, (tokens[:, :length],))  # type: ignore[no-any-return]
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return text features, (B, D) float32 of unit norm."""
@@ -169,6 +182,8 @@ class ModelSpec:
             a model of one's own.
         pretrain: Recipe of the pre-training here; None where weights are loaded.
         teacher: Spec of the model whose image embeddings the pre-training matches.
+        shipped: Whether weights that come with the package may stand for the pre-training, where
+            they are of exactly this model, data and seed.
     """
 
     name: str
@@ -177,6 +192,7 @@ class ModelSpec:
     architecture: Mapping[str, Any] = field(default_factory=dict)
     pretrain: Any = None
     teacher: Any = None
+    shipped: bool = False
 
     def build(self, seed: int = 0) -> CLIP:
         """Return the model; an own architecture starts from random weights that ``seed`` decides.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from invertune.clip.fast import folded
 from invertune.clip.models import CLIP
 from invertune.data.bundle import to_float
 from invertune.finite import check_finite
@@ -71,7 +72,7 @@ def optimize_form(
     free = [t.to(model.device).requires_grad_() for t in form.start(side, generator)]
     optimizer = torch.optim.Adam(free, lr=lr)
     losses = []
-    with frozen(model), fast_attention(model):
+    with frozen(model), folded(model), fast_attention(model):
         for step in range(steps):
             index = torch.randint(len(images), (batch_size,), generator=generator)
             batch = to_float(images[index])
