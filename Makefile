@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
 DEMO ?= attack=badnet
+WORKERS ?= 2
 
 .PHONY: demo test lint types unit clean
 .DELETE_ON_ERROR:
@@ -25,7 +26,7 @@ types: .venv
 	$(BIN)/mypy
 
 unit: .venv
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 # The stamp is written last: an interrupted installation is stale and done again.
 .venv: .venv/installed

@@ -16,10 +16,13 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.mark.end_to_end
 def test_a_backdoor_is_planted_found_and_removed(tmp_path: Path) -> None:
+    # Beside other tests, two threads of its own would only wait for a processor.
+    threads = ["threads=1"] if "PYTEST_XDIST_WORKER" in os.environ else []
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "HYDRA"))}
     done = subprocess.run(
         [sys.executable, "-m", "experiments.cli", "run",
-         "attack=badnet", "defense=invertune", "model=rn50_mini", "tracking=disabled"],
+         "attack=badnet", "defense=invertune", "model=rn50_mini", "tracking=disabled",
+         *threads],
         cwd=tmp_path,
         env=kept | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
