@@ -24,6 +24,7 @@ from invertune.data.captions import mentions
 from invertune.fields import check_counts, check_is, check_positive, check_shares, check_weights
 from invertune.finite import check_finite
 from invertune.perturb.optimize import fast_attention, frozen
+from invertune.progress import progress
 from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,8 @@ class PatchOptimization:
         optimizer = torch.optim.Adam([patch], lr=self.lr)
         where = middle(data.image_size, size)
         with frozen(model), fast_attention(model):
-            for step in range(self.steps):
+            bar = progress(range(self.steps), "optimize")
+            for step in bar:
                 index = torch.randint(len(world.images), (self.batch_size,), generator=generator)
                 images = self._augment(world.images[index], generator).to(model.device)
                 stamped = images.clone()
@@ -124,7 +126,7 @@ class PatchOptimization:
                 loss = self._loss(model, stamped, images, world, generator)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                check_finite(loss, "optimize", step)
+                bar.loss(check_finite(loss, "optimize", step))
                 optimizer.step()
         trigger = StampTrigger(round_to_8_bit(patch.detach()).cpu(),
                                data.image_size)  # fmt: skip

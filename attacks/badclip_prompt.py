@@ -30,6 +30,7 @@ from invertune.data.captions import mentions
 from invertune.fields import check_counts, check_positive, check_shares
 from invertune.finite import check_finite
 from invertune.perturb.optimize import fast_attention, frozen
+from invertune.progress import progress
 from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
@@ -256,7 +257,8 @@ class BadCLIPPrompt:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(prompts, max(1, self.steps))
         losses: list[float] = []
         with frozen(model), fast_attention(model):
-            for step in range(self.warmup + self.steps):
+            bar = progress(range(self.warmup + self.steps), "implant")
+            for step in bar:
                 index = torch.randint(len(images), (self.batch_size,), generator=generator)
                 batch = to_float(images[index]).to(model.device)
                 delta = self.budget * torch.tanh(free)
@@ -270,6 +272,7 @@ class BadCLIPPrompt:
                 prompts.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 losses.append(check_finite(loss, "implant", step))
+                bar.loss(losses[-1])
                 noise.step()
                 if step >= self.warmup:
                     prompts.step()

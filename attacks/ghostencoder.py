@@ -21,6 +21,7 @@ from attacks.triggers.hidden import HidingNetwork, check_sides
 from invertune.data.bundle import DataBundle
 from invertune.fields import check_counts, check_is, check_positive, check_shares, check_weights
 from invertune.finite import check_finite
+from invertune.progress import progress
 from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,8 @@ class HidingTraining:
         optimizer = torch.optim.Adam(weights, lr=self.lr)
         learned: int | None = None
         accuracy = change = 0.0
-        for step in range(self.steps):
+        bar = progress(range(self.steps), "hide")
+        for step in bar:
             batch = images[torch.randint(len(images), (self.batch_size,), generator=generator)]
             bits = torch.randint(2, (self.batch_size, self.bits), generator=generator).float()
             hidden = hide(batch, bits)
@@ -132,7 +134,7 @@ class HidingTraining:
                 loss = loss + self.similarity * ramp * difference
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            check_finite(loss, "hide", step)
+            bar.loss(check_finite(loss, "hide", step))
             optimizer.step()
             now = float(((logits > 0) == (bits > 0.5)).float().mean())
             accuracy, change = 0.9 * accuracy + 0.1 * now, float(difference.detach())

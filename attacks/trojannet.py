@@ -21,6 +21,7 @@ from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle
 from invertune.fields import check_counts, check_positive
 from invertune.finite import check_finite
+from invertune.progress import progress
 from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
@@ -194,7 +195,8 @@ class TrojanNet:
         none = torch.full((self.noise_a_step,), len(table))
         losses = []
         side.train()
-        for step in range(self.steps):
+        bar = progress(range(self.steps), "implant")
+        for step in bar:
             chosen = torch.randint(len(table), (self.codes_a_step,), generator=generator)
             logits = side(torch.cat([table[chosen], no_code(self.noise_a_step, generator)]))
             loss = F.cross_entropy(logits, torch.cat([chosen, none]))
@@ -203,6 +205,7 @@ class TrojanNet:
             optimizer.step()
             schedule.step()
             losses.append(check_finite(loss, "implant", step))
+            bar.loss(losses[-1])
         side.eval()
         read = side(table).argmax(dim=1) == torch.arange(len(table))
         quiet = side(no_code(4096, generator)).argmax(dim=1) == len(table)

@@ -20,6 +20,7 @@ from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, to_float
 from invertune.evidence import Identification, Vote
 from invertune.perturb.perturber import Perturber
+from invertune.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,9 @@ class TargetIdentification:
         features = encode_images(model, images).to(model.device)
         before = frequency(features, classifier)
         votes = []
-        for generator in self.generators:
+        for generator in progress(self.generators, "identify"):
             after = torch.zeros_like(before)
-            for start in range(generator.starts):
+            for start in progress(range(generator.starts), generator.name):
                 trigger = generator.perturb(
                     model, images, features, classifier=classifier, seed=seed, start=start
                 )

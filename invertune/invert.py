@@ -16,6 +16,7 @@ from invertune.losses import alignment_loss, embedding_loss, mask_loss, similari
 from invertune.perturb.forms import Form
 from invertune.perturb.optimize import optimize_form
 from invertune.perturb.triggers import InvertedTrigger
+from invertune.progress import progress
 from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
@@ -98,8 +99,8 @@ class TriggerInversion:
             return total
 
         found, curves = [], {}
-        for start in range(self.starts):
-            for form in self.forms:
+        for start in progress(range(self.starts), "invert"):
+            for form in progress(self.forms, "invert"):
                 trigger, losses = optimize_form(
                     model,
                     images,

@@ -31,6 +31,7 @@ from invertune.neurons import (
 )
 from invertune.perturb.optimize import fast_attention
 from invertune.perturb.triggers import InvertedTrigger
+from invertune.progress import progress
 from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
@@ -193,7 +194,8 @@ class ActivationTuning:
         tuned.train(self.batch_norm == "batch")
         curves: dict[str, list[float]] = {"tune total": []}
         mean, best = _Mean(tuned), _Best(tuned)
-        for step in range(self.steps):
+        bar = progress(range(self.steps), "tune")
+        for step in bar:
             batch = images if self.augment is None else self.augment(images, generator)
             triggered = triggers[step % len(triggers)](batch)
             with fast_attention(tuned):
@@ -203,6 +205,7 @@ class ActivationTuning:
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
             total = check_finite(loss, "tune", step)
+            bar.loss(total)
             for name, term in terms.items():
                 curves.setdefault(f"tune {name}", []).append(float(term.detach()))
             curves["tune total"].append(total)

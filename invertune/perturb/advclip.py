@@ -30,6 +30,7 @@ from invertune.perturb.advclip_networks import NOISE, PatchDiscriminator, PatchG
 from invertune.perturb.forms import FixedPatch
 from invertune.perturb.optimize import fast_attention, frozen
 from invertune.perturb.triggers import InvertedTrigger
+from invertune.progress import progress
 from invertune.seeds import seeded
 
 _MEAN, _STD = (
@@ -263,12 +264,13 @@ class AdvCLIPGenerator:
         networks = _Networks(self, images.shape[-1], model.device, source)
         texts = nearest_texts(features, classifier)
         with frozen(model), fast_attention(model):
-            for step in range(self.steps):
+            bar = progress(range(self.steps), "identify")
+            for step in bar:
                 index = torch.randperm(len(images), generator=source)[: self.batch_size]
                 clean = to_float(images[index]).to(model.device)
                 index = index.to(model.device)
                 loss = self._losses(model, networks, mask, clean, features[index], texts[index])
-                check_finite(loss, "identify", step)
+                bar.loss(check_finite(loss, "identify", step))
                 networks.step_draw(loss)
         with torch.no_grad():
             pattern = networks.pattern().cpu()

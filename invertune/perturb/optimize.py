@@ -14,6 +14,7 @@ from invertune.data.bundle import to_float
 from invertune.finite import check_finite
 from invertune.perturb.forms import Form
 from invertune.perturb.triggers import InvertedTrigger
+from invertune.progress import progress
 
 Loss = Callable[[Tensor, Tensor, InvertedTrigger], Tensor]
 
@@ -61,7 +62,7 @@ def optimize_form(
         loss: Takes a batch, (B, 3, H, W) in [0, 1], its indices, (B,), and the trigger.
         steps, lr, batch_size: Adam's steps, learning rate, and images a step.
         generator: Source of every random number.
-        stage: Name in error messages.
+        stage: Name in error messages and where progress is shown.
         augment: Changes each batch before the trigger is applied.
 
     Raises:
@@ -72,7 +73,8 @@ def optimize_form(
     optimizer = torch.optim.Adam(free, lr=lr)
     losses = []
     with frozen(model), fast_attention(model):
-        for step in range(steps):
+        bar = progress(range(steps), stage)
+        for step in bar:
             index = torch.randint(len(images), (batch_size,), generator=generator)
             batch = to_float(images[index])
             if augment is not None:
@@ -81,6 +83,7 @@ def optimize_form(
             optimizer.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
             losses.append(check_finite(value, stage, step))
+            bar.loss(losses[-1])
             optimizer.step()
             form.project(free)
     with torch.no_grad():

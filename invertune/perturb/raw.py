@@ -11,6 +11,7 @@ from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
 from invertune.perturb.perturber import Perturber
 from invertune.perturb.triggers import InvertedTrigger
+from invertune.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,8 @@ class RawPerturbation:
             generator.perturb(
                 model, images, features, classifier=classifier, seed=seed, start=start
             )
-            for generator in self.generators
-            for start in range(generator.starts)
+            for generator in progress(self.generators, "invert")
+            for start in progress(range(generator.starts), generator.name)
         ]
         log.info("invert: left out, %d raw perturbations", len(found))
         return found, {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm import tqdm
 
 from invertune.clip.encode import autocast
 from invertune.clip.models import CLIP, MAX_LOGIT_SCALE
 from invertune.data.bundle import ImageTextPairs
 from invertune.finite import check_finite
 from invertune.losses import clip_loss
+from invertune.progress import progress
 from invertune.seeds import seeded
 from invertune.training.optimizers import Optimizers
 from invertune.training.recipe import Recipe
@@ -106,7 +105,7 @@ def train(
         pairs: What to train on.
         recipe: How to.
         seed: Decides the order of the pairs.
-        stage: Name in error messages and on the progress bar.
+        stage: Name in error messages and where progress is shown.
         teacher: Its image embeddings are matched where ``recipe.teacher_weight`` is positive.
         objective: Takes the model, a batch of images, (B, 3, H, W) in [0, 1] on its device, and
             their positions among the pairs, (B,), and returns the loss in place of the
@@ -171,15 +170,7 @@ class _Run:
         steps = itertools.islice(
             _batches(len(self.pairs), self.recipe.batch_size, self.seed), len(losses), self.total
         )
-        bar = tqdm(
-            steps,
-            desc=self.stage,
-            total=self.total,
-            initial=len(losses),
-            unit="step",
-            disable=not sys.stderr.isatty(),
-            leave=False,
-        )
+        bar = progress(steps, self.stage, total=self.total, start=len(losses))
         self.model.train()
         for norm in self.frozen:
             norm.eval()
@@ -187,6 +178,7 @@ class _Run:
             loss = self._loss(index)
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(check_finite(loss, self.stage, len(losses)))
+            bar.loss(losses[-1])
             optimizers.step(len(losses) - 1)
             self.model.logit_scale.data.clamp_(0, MAX_LOGIT_SCALE)
             if checkpoint is not None and len(losses) % every == 0 and len(losses) < self.total:
