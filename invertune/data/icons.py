@@ -239,8 +239,8 @@ def render(scenes: Scenes, glyphs: Tensor, side: int) -> Tensor:
     return pictures
 
 
-# No setting was chosen on these streams of the test parts, so that no reported number is of an image
-# that had a say in it.
+# No setting was chosen on these streams of the test parts: no reported number is of an image that
+# had a say in it.
 _STREAMS = {"zero_shot": "zero_shot/test", "retrieval": "retrieval/test"}
 
 
