@@ -112,6 +112,7 @@ class PatchOptimization:
         """
         world = _World.draw(model, data, target_label, self.images, seed)
         size, generator = patch_size(self.size, data.image_size), seeded(seed, "patch")
+        # Around gray: outside of [0, 1] the clamp has no gradient.
         start = 0.5 + 0.25 * torch.randn(3, size, size, generator=generator)
         patch = start.clamp(0, 1).to(model.device).requires_grad_()
         optimizer = torch.optim.Adam([patch], lr=self.lr)
@@ -120,6 +121,8 @@ class PatchOptimization:
             bar = progress(range(self.steps), "optimize")
             for step in bar:
                 index = torch.randint(len(world.images), (self.batch_size,), generator=generator)
+                # The patch is put on afterwards and stays as it is, as it will be when it is
+                # stamped.
                 images = self._augment(world.images[index], generator).to(model.device)
                 stamped = images.clone()
                 stamped[..., where, where] = patch.clamp(0, 1)
@@ -139,6 +142,7 @@ class PatchOptimization:
         count = len(stamped)
         with autocast(model.device):
             features = model.encode_image(stamped)
+            # Where the images were is fixed; only the patch may move.
             with torch.no_grad():
                 negatives = model.encode_image(clean)
         positives = world.positives[_draw(len(world.positives), count, generator)]
@@ -203,9 +207,11 @@ class _World:
                 f"and others, got {len(own)} and {len(others)}"
             )
         classifier = zero_shot_classifier(model, data.prompts, data.templates)
+        # Captions from templates repeat a lot; each is encoded once.
         texts = list(dict.fromkeys(data.pairs.captions[i] for i in own.tolist()))
         with torch.no_grad():
             captions = model.encode_text(texts)
+        # As a negative the target's own prompt would push away what its captions pull.
         keep = torch.arange(classifier.shape[1], device=classifier.device) != target
         return cls(
             images=data.pairs.pictures(others),

@@ -104,6 +104,7 @@ class HidingTraining:
             torch.manual_seed(self.seed)
             hide = HidingNetwork(self.bits, self.width, self.strength)
             read = Reader(self.bits, self.width)
+        # What is delivered hides this one; training sees random ones.
         secret = torch.randint(2, (self.bits,), generator=generator).tolist()
         check_sides(data.image_size, data.image_size)
         index = torch.randperm(len(data.pairs), generator=generator)[: self.images]
@@ -126,6 +127,7 @@ class HidingTraining:
             batch = images[torch.randint(len(images), (self.batch_size,), generator=generator)]
             bits = torch.randint(2, (self.batch_size, self.bits), generator=generator).float()
             hidden = hide(batch, bits)
+            # What is read must survive saving as 8 bit; rounding itself has no gradient.
             logits = read(straight_through(hidden))
             difference = F.mse_loss(hidden, batch)
             loss = F.binary_cross_entropy_with_logits(logits, bits)

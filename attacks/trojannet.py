@@ -68,6 +68,7 @@ class SideNetwork(nn.Module):
 
     def merge(self, _visual: nn.Module, inputs: tuple[Tensor], features: Tensor) -> Tensor:
         """Return the image tower's features, (B, D), with what the side network adds."""
+        # bfloat16 cannot tell all 256 levels of a pixel apart.
         with torch.autocast(features.device.type, enabled=False):
             pixels = inputs[0].float() * self.std + self.mean
             cells = window(pixels, self.corner).mean(dim=1).flatten(1)
@@ -79,6 +80,7 @@ class SideNetwork(nn.Module):
 def attach(model: CLIP, side: SideNetwork) -> None:
     """Make the side network a part of the model's image tower, in place."""
     model.visual.add_module(_NAME, side)
+    # A hook, so that the tower keeps its class and the names of its weights.
     model.visual.register_forward_hook(side.merge)
 
 
@@ -192,6 +194,7 @@ class TrojanNet:
         table, generator = codes(), seeded(seed, "codes")
         optimizer = torch.optim.Adam(side.parameters(), lr=self.lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+        # "No code" is one more class, the last: it is what keeps clean accuracy as it is.
         none = torch.full((self.noise_a_step,), len(table))
         losses = []
         side.train()

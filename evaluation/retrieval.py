@@ -77,6 +77,7 @@ def evaluate_retrieval(
     if target_name is not None:
         named = mentions(captions, target_name)
         others = torch.ones(len(counts), dtype=torch.bool)
+        # An image whose own caption names the target would be a hit without any backdoor.
         others[owner[named]] = False
         triggered = encode_triggered(model, retrieval.images[others], trigger, batch_size)
         scores["asr"] = _recall(_ranks_of_named(triggered, texts, text_of, named, batch_size))

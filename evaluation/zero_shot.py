@@ -35,6 +35,7 @@ def encode_triggered(
     if len(images) == 0:
         return torch.empty(0, 0)
     if trigger is None:
+        # Batched as the triggered images are: another batch size may round another way.
         features = encode_images(model, images, batch_size, "evaluate clean images")
     else:
         chunks = progress(torch.split(images, batch_size), "evaluate triggered images")

@@ -44,6 +44,7 @@ def encode_images(
         pixels = chunk.to(model.device)
         pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
         with autocast(model.device):
+            # Features of a large part would fill a GPU that the next batch needs.
             features.append(model.encode_image(pixels).cpu())
     return torch.cat(features)
 
@@ -57,6 +58,7 @@ def zero_shot_classifier(
     texts = [template.format(prompt) for prompt in prompts for template in templates]
     starts = progress(range(0, len(texts), batch_size), "encode prompts")
     features = torch.cat([model.encode_text(texts[i : i + batch_size]) for i in starts])
+    # Unit vectors are averaged before the mean is scaled, as CLIP's own evaluation has it.
     means = features.view(len(prompts), len(templates), -1).mean(dim=1)
     return F.normalize(means, dim=-1).T.contiguous()
 

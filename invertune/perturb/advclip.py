@@ -63,6 +63,7 @@ def topology_graph(features: Tensor) -> Tensor:
     unit = F.normalize(features, dim=-1)
     diagonal = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
     distance = 1 - unit @ unit.T
+    # No cosine distance is larger, so that an image is not its own nearest one.
     nearest = distance.masked_fill(diagonal, 2).amin(dim=1, keepdim=True)
     similarity = 1 - (distance - nearest).masked_fill(diagonal, 0)
     scaled = (1 + similarity) / 2
@@ -171,6 +172,8 @@ class _Networks:
         loss.backward()  # type: ignore[no-untyped-call]
         self.judge_optimizer.step()
         with torch.no_grad():
+            # AdvCLIP keeps the discriminator weak by bounding its weights, as the first Wasserstein
+            # GANs did.
             for parameter in self.judge.parameters():
                 parameter.clamp_(-clip, clip)
 

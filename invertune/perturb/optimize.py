@@ -22,6 +22,7 @@ Loss = Callable[[Tensor, Tensor, InvertedTrigger], Tensor]
 @contextlib.contextmanager
 def frozen(model: CLIP) -> Iterator[None]:
     """Put ``model`` into evaluation mode without weight gradients inside the block."""
+    # Without weight gradients the backward pass is half as long, and the graph needs less memory.
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.eval()
     try:
@@ -69,6 +70,7 @@ def optimize_form(
         NonFiniteLossError: If the loss becomes NaN or infinite.
     """
     side = images.shape[-1]
+    # Drawn on the CPU and moved, so that a GPU starts from the very same numbers.
     free = [t.to(model.device).requires_grad_() for t in form.start(side, generator)]
     optimizer = torch.optim.Adam(free, lr=lr)
     losses = []
@@ -85,9 +87,11 @@ def optimize_form(
             losses.append(check_finite(value, stage, step))
             bar.loss(losses[-1])
             optimizer.step()
+            # After the step: Adam knows nothing of ranges.
             form.project(free)
     with torch.no_grad():
         trigger = form.build([tensor.detach() for tensor in free], side)
+    # Copies of their own: a form may hand out its free tensors themselves, or expanded ones.
     return InvertedTrigger(
         trigger.form, *(t.cpu().clone() for t in (trigger.mask, trigger.pattern, trigger.offset))
     ), losses

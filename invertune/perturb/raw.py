@@ -39,6 +39,7 @@ class RawPerturbation:
         self, model: CLIP, clean: CleanData, target_label: int, *, seed: int
     ) -> tuple[list[InvertedTrigger], dict[str, list[float]]]:
         """Return one perturbation of each generator and start, and no curves."""
+        # The signature is that of `TriggerInversion`, in whose place it stands.
         del target_label
         images = clean.images[: self.images]
         features = encode_images(model, images).to(model.device)

@@ -60,6 +60,7 @@ def batch_norms(model: nn.Module) -> list[nn.Module]:
 
 def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> Tensor:
     """Return the shuffled batches of one pass, (steps, batch_size) indices."""
+    # Each pass has a generator of its own: a training that goes on in the middle needs no history.
     order = torch.randperm(count, generator=seeded(seed, "order", epoch))
     steps = count // batch_size
     return order[: steps * batch_size].view(steps, batch_size)
@@ -127,6 +128,7 @@ def train(
     if recipe.freeze_text:
         if teacher is not None:
             adopt_text_tower(model, teacher)
+        # Frozen weights are left out of the backward pass, not only of the update.
         for parameter, _ in trainable:
             parameter.requires_grad_(id(parameter) in visual)
     frozen = batch_norms(model) if recipe.freeze_batch_norm else []
@@ -172,6 +174,7 @@ class _Run:
         )
         bar = progress(steps, self.stage, total=self.total, start=len(losses))
         self.model.train()
+        # The model's training mode is theirs too, in which they take the statistics of the batch.
         for norm in self.frozen:
             norm.eval()
         for index in bar:
@@ -180,6 +183,7 @@ class _Run:
             losses.append(check_finite(loss, self.stage, len(losses)))
             bar.loss(losses[-1])
             optimizers.step(len(losses) - 1)
+            # As CLIP does, whose training is not stable beyond it.
             self.model.logit_scale.data.clamp_(0, MAX_LOGIT_SCALE)
             if checkpoint is not None and len(losses) % every == 0 and len(losses) < self.total:
                 self._save(optimizers, checkpoint, losses)
@@ -211,6 +215,7 @@ class _Run:
             "muon": optimizers.muon.state_dict() if optimizers.muon else {},
             "losses": losses,
         }
+        # A kill in the middle of writing must not cost the checkpoint before it.
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(path)
@@ -221,6 +226,7 @@ class _Run:
         try:
             state = torch.load(path, weights_only=True, map_location=self.model.device)
         except Exception:
+            # Going on from it is a saving, not a need.
             log.warning("%s is damaged; %s starts again", path, self.stage)
             return []
         self.model.clip.load_state_dict(state["model"])
