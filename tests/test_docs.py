@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
+from hydra.utils import get_class, instantiate
 
 from experiments import cli
 from experiments.config import CONF
@@ -62,6 +67,31 @@ def _runs() -> list[list[str]]:
     plain = [[word for word in words if not word.startswith("-")] for words in found]
     own = {"attack=mine", "experiment=mine", "job"}
     return [list(words) for words in dict.fromkeys(map(tuple, plain)) if not own & set(words)]
+
+
+def _blocks(language: str) -> list[str]:
+    text = PAGES[0].read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_defense_to_copy_is_a_defense(monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = _blocks("python")
+    module = ModuleType("mine")
+    monkeypatch.setitem(sys.modules, "mine", module)  # dataclasses look their module up
+    exec(block, vars(module))
+    fields = {field.name for field in dataclasses.fields(module.Mine)}
+    assert {"name", "clean_samples", "needs", "knows"} < fields
+    assert callable(module.Mine.purify)
+
+
+def test_what_the_configs_to_copy_name_is_there() -> None:
+    configs = [yaml.safe_load(block) for block in _blocks("yaml")]
+    assert [config["name"] for config in configs] == ["mine", "mine"]
+    for config in configs:
+        recipe = instantiate(config["recipe"])
+        assert recipe.batch_size == 128
+        own = config["_target_"] if ".mine." not in config["_target_"] else None
+        assert own is None or callable(get_class(own))
 
 
 def test_every_command_exists() -> None:
