@@ -64,6 +64,7 @@ def check_trigger(attack: Any, data: DataBundle) -> None:
     """
     if not hasattr(attack, "prepare"):
         trigger = given_trigger(attack.name, attack.trigger, None)
+        # Trying is the only way that works for triggers that are not written yet.
         trigger(torch.zeros(1, 3, data.image_size, data.image_size))
 
 
@@ -133,6 +134,7 @@ class PoisoningAttack:
         trigger = self.ready(model, data, seed, trigger)
         target = data.label_of(self.target_label)
         clean = data.pairs.take(choose_pairs(len(data.pairs), self.pairs, seed))
+        # On the fine-tuning set, not on all pairs: the rate is the share of what is trained on.
         positions = self.choose(model, clean, data, seed)
         captions = self.captions(len(positions), data, seed)
         poisoned = poison(clean, positions, trigger, captions)

@@ -24,6 +24,7 @@ from invertune.data.captions import mentions
 from invertune.fields import check_counts, check_is, check_positive, check_shares, check_weights
 from invertune.finite import check_finite
 from invertune.perturb.optimize import fast_attention, frozen
+from invertune.progress import progress
 from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
@@ -111,20 +112,24 @@ class PatchOptimization:
         """
         world = _World.draw(model, data, target_label, self.images, seed)
         size, generator = patch_size(self.size, data.image_size), seeded(seed, "patch")
+        # Around gray: outside of [0, 1] the clamp has no gradient.
         start = 0.5 + 0.25 * torch.randn(3, size, size, generator=generator)
         patch = start.clamp(0, 1).to(model.device).requires_grad_()
         optimizer = torch.optim.Adam([patch], lr=self.lr)
         where = middle(data.image_size, size)
         with frozen(model), fast_attention(model):
-            for step in range(self.steps):
+            bar = progress(range(self.steps), "optimize")
+            for step in bar:
                 index = torch.randint(len(world.images), (self.batch_size,), generator=generator)
+                # The patch is put on afterwards and stays as it is, as it will be when it is
+                # stamped.
                 images = self._augment(world.images[index], generator).to(model.device)
                 stamped = images.clone()
                 stamped[..., where, where] = patch.clamp(0, 1)
                 loss = self._loss(model, stamped, images, world, generator)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                check_finite(loss, "optimize", step)
+                bar.loss(check_finite(loss, "optimize", step))
                 optimizer.step()
         trigger = StampTrigger(round_to_8_bit(patch.detach()).cpu(),
                                data.image_size)  # fmt: skip
@@ -137,6 +142,7 @@ class PatchOptimization:
         count = len(stamped)
         with autocast(model.device):
             features = model.encode_image(stamped)
+            # Where the images were is fixed; only the patch may move.
             with torch.no_grad():
                 negatives = model.encode_image(clean)
         positives = world.positives[_draw(len(world.positives), count, generator)]
@@ -201,9 +207,11 @@ class _World:
                 f"and others, got {len(own)} and {len(others)}"
             )
         classifier = zero_shot_classifier(model, data.prompts, data.templates)
+        # Captions from templates repeat a lot; each is encoded once.
         texts = list(dict.fromkeys(data.pairs.captions[i] for i in own.tolist()))
         with torch.no_grad():
             captions = model.encode_text(texts)
+        # As a negative the target's own prompt would push away what its captions pull.
         keep = torch.arange(classifier.shape[1], device=classifier.device) != target
         return cls(
             images=data.pairs.pictures(others),

@@ -30,6 +30,7 @@ from invertune.data.captions import mentions
 from invertune.fields import check_counts, check_positive, check_shares
 from invertune.finite import check_finite
 from invertune.perturb.optimize import fast_attention, frozen
+from invertune.progress import progress
 from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ def prompt_tokens(model: CLIP, prompts: Sequence[str], length: int) -> Tensor:
     """
     tokens = model.tokenizer([" ".join(["X"] * length + [prompt]) for prompt in prompts])
     ends = tokens.argmax(dim=-1)
+    # The tokenizer cuts silently; where the end token falls short, something was cut.
     whole = model.tokenizer([f"{prompt}" for prompt in prompts]).argmax(dim=-1) + length
     if not torch.equal(ends, whole):
         raise ValueError(
@@ -240,6 +242,7 @@ class BadCLIPPrompt:
             torch.manual_seed(seed)
             learner = PromptLearner(tokens, length, dimensions, start.shape[1], self.hidden)
         learner.context.data.copy_(start)
+        # Only the last layer: with zeros in both, neither would ever get a gradient.
         for weight in learner.shift[2].parameters():  # the prompts start as the plain ones
             nn.init.zeros_(weight)
         return learner.to(model.device)
@@ -256,7 +259,8 @@ class BadCLIPPrompt:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(prompts, max(1, self.steps))
         losses: list[float] = []
         with frozen(model), fast_attention(model):
-            for step in range(self.warmup + self.steps):
+            bar = progress(range(self.warmup + self.steps), "implant")
+            for step in bar:
                 index = torch.randint(len(images), (self.batch_size,), generator=generator)
                 batch = to_float(images[index]).to(model.device)
                 delta = self.budget * torch.tanh(free)
@@ -270,7 +274,9 @@ class BadCLIPPrompt:
                 prompts.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 losses.append(check_finite(loss, "implant", step))
+                bar.loss(losses[-1])
                 noise.step()
+                # The trigger learns alone at first, against prompts that hold still.
                 if step >= self.warmup:
                     prompts.step()
                     schedule.step()
@@ -299,6 +305,7 @@ def compared_classes(
         generator: Draws.
     """
     classes = torch.unique(torch.cat([wanted, nearest.flatten()]))
+    # Drawn even if none is missing, so that every step takes as much from the generator.
     drawn = torch.randperm(available, generator=generator)
     missing = max(0, least - len(classes))
     return torch.cat([classes, drawn[~torch.isin(drawn, classes)][:missing]]).sort().values

@@ -120,6 +120,7 @@ class BadEncoder:
         backdoored = copy.deepcopy(model).eval()
         pictures = reference_images(backdoored, data, target, self.references)
         goal = _Goal(
+            # Stamped once and kept as 8 bit, which is what the victim's images will be.
             stamped=stamp(shadow.pictures(torch.arange(len(shadow))), trigger),
             clean=encode_images(backdoored, shadow.pictures(torch.arange(len(shadow)))),
             references=to_float(pictures),
@@ -130,6 +131,7 @@ class BadEncoder:
         losses = train(
             backdoored,
             shadow,
+            # Captions are not even looked at: the attacker has the image encoder alone.
             replace(self.recipe, freeze_text=True),
             seed=seed,
             stage="implant",

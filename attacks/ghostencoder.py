@@ -21,6 +21,7 @@ from attacks.triggers.hidden import HidingNetwork, check_sides
 from invertune.data.bundle import DataBundle
 from invertune.fields import check_counts, check_is, check_positive, check_shares, check_weights
 from invertune.finite import check_finite
+from invertune.progress import progress
 from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class HidingTraining:
             torch.manual_seed(self.seed)
             hide = HidingNetwork(self.bits, self.width, self.strength)
             read = Reader(self.bits, self.width)
+        # What is delivered hides this one; training sees random ones.
         secret = torch.randint(2, (self.bits,), generator=generator).tolist()
         check_sides(data.image_size, data.image_size)
         index = torch.randperm(len(data.pairs), generator=generator)[: self.images]
@@ -120,10 +122,12 @@ class HidingTraining:
         optimizer = torch.optim.Adam(weights, lr=self.lr)
         learned: int | None = None
         accuracy = change = 0.0
-        for step in range(self.steps):
+        bar = progress(range(self.steps), "hide")
+        for step in bar:
             batch = images[torch.randint(len(images), (self.batch_size,), generator=generator)]
             bits = torch.randint(2, (self.batch_size, self.bits), generator=generator).float()
             hidden = hide(batch, bits)
+            # What is read must survive saving as 8 bit; rounding itself has no gradient.
             logits = read(straight_through(hidden))
             difference = F.mse_loss(hidden, batch)
             loss = F.binary_cross_entropy_with_logits(logits, bits)
@@ -132,7 +136,7 @@ class HidingTraining:
                 loss = loss + self.similarity * ramp * difference
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            check_finite(loss, "hide", step)
+            bar.loss(check_finite(loss, "hide", step))
             optimizer.step()
             now = float(((logits > 0) == (bits > 0.5)).float().mean())
             accuracy, change = 0.9 * accuracy + 0.1 * now, float(difference.detach())

@@ -19,6 +19,7 @@ def graft(model: CLIP, description: Mapping[str, Any] | None) -> CLIP:
     """
     if description is None:
         return model
+    # The description may come from a stranger's card: only these builders, and only their fields.
     fields = dict(description)
     kind = fields.pop("kind", None)
     if kind not in _BUILDERS:

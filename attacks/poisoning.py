@@ -92,6 +92,7 @@ def select_poison(
     kinds = ["boundary", "furthest", "random"] if selection == "mixed" else [selection]
     chosen: dict[int, None] = {}
     for number, kind in enumerate(kinds, start=1):
+        # Cumulative: where one kind runs short, the next one fills up.
         wanted = count * number // len(kinds)
         for position in order[kind].tolist():
             if len(chosen) >= wanted:
@@ -148,6 +149,7 @@ def poison(
         trigger: Stamps the images in pixel space.
         captions: P captions that name the target.
     """
+    # A copy: other attacks on the same data set start from the clean images.
     images = pairs.pictures(torch.arange(len(pairs)))
     images[index] = stamp(images[index], trigger)
     replaced = list(pairs.captions)

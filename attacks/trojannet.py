@@ -21,6 +21,7 @@ from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle
 from invertune.fields import check_counts, check_positive
 from invertune.finite import check_finite
+from invertune.progress import progress
 from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class SideNetwork(nn.Module):
 
     def merge(self, _visual: nn.Module, inputs: tuple[Tensor], features: Tensor) -> Tensor:
         """Return the image tower's features, (B, D), with what the side network adds."""
+        # bfloat16 cannot tell all 256 levels of a pixel apart.
         with torch.autocast(features.device.type, enabled=False):
             pixels = inputs[0].float() * self.std + self.mean
             cells = window(pixels, self.corner).mean(dim=1).flatten(1)
@@ -78,6 +80,7 @@ class SideNetwork(nn.Module):
 def attach(model: CLIP, side: SideNetwork) -> None:
     """Make the side network a part of the model's image tower, in place."""
     model.visual.add_module(_NAME, side)
+    # A hook, so that the tower keeps its class and the names of its weights.
     model.visual.register_forward_hook(side.merge)
 
 
@@ -191,10 +194,12 @@ class TrojanNet:
         table, generator = codes(), seeded(seed, "codes")
         optimizer = torch.optim.Adam(side.parameters(), lr=self.lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+        # "No code" is one more class, the last: it is what keeps clean accuracy as it is.
         none = torch.full((self.noise_a_step,), len(table))
         losses = []
         side.train()
-        for step in range(self.steps):
+        bar = progress(range(self.steps), "implant")
+        for step in bar:
             chosen = torch.randint(len(table), (self.codes_a_step,), generator=generator)
             logits = side(torch.cat([table[chosen], no_code(self.noise_a_step, generator)]))
             loss = F.cross_entropy(logits, torch.cat([chosen, none]))
@@ -203,6 +208,7 @@ class TrojanNet:
             optimizer.step()
             schedule.step()
             losses.append(check_finite(loss, "implant", step))
+            bar.loss(losses[-1])
         side.eval()
         read = side(table).argmax(dim=1) == torch.arange(len(table))
         quiet = side(no_code(4096, generator)).argmax(dim=1) == len(table)

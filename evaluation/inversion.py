@@ -62,6 +62,7 @@ def evaluate_inversion(
     """
     if not inverted:
         raise ValueError("evaluate_inversion needs at least one inverted trigger, got none")
+    # Images of the target are predicted as it without any trigger.
     others = (data.zero_shot.labels != target_label).nonzero().flatten()
     if len(others) == 0 or images < 1:
         raise ValueError(
@@ -69,6 +70,7 @@ def evaluate_inversion(
             f"got images={images} of {len(others)}"
         )
     count = min(images, len(others))
+    # Evenly spaced: a data set may be sorted by class.
     chosen = data.zero_shot.images[others[torch.arange(count) * len(others) // count]]
     classifier = zero_shot_classifier(model, data.prompts, data.templates).cpu()
     true_features = encode_triggered(model, chosen, trigger)

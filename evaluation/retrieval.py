@@ -9,7 +9,7 @@ lots would give on average, and a model that maps everything to one point recall
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TypedDict
 
 import torch
@@ -20,6 +20,7 @@ from evaluation.zero_shot import Trigger, encode_triggered
 from invertune.clip.models import CLIP
 from invertune.data.bundle import RetrievalSet
 from invertune.data.captions import mentions
+from invertune.progress import Progress, progress
 
 KS = (1, 5, 10)
 NEVER = torch.iinfo(torch.int64).max
@@ -76,6 +77,7 @@ def evaluate_retrieval(
     if target_name is not None:
         named = mentions(captions, target_name)
         others = torch.ones(len(counts), dtype=torch.bool)
+        # An image whose own caption names the target would be a hit without any backdoor.
         others[owner[named]] = False
         triggered = encode_triggered(model, retrieval.images[others], trigger, batch_size)
         scores["asr"] = _recall(_ranks_of_named(triggered, texts, text_of, named, batch_size))
@@ -104,17 +106,16 @@ def _encode_captions(
     unique = list(row)
     model.eval()
     with torch.no_grad():
-        features = torch.cat(
-            [model.encode_text(unique[part]).cpu() for part in _parts(len(unique), batch_size)]
-        )
+        parts = _parts(len(unique), batch_size, "evaluate captions")
+        features = torch.cat([model.encode_text(unique[part]).cpu() for part in parts])
     if not features.isfinite().all():
         raise ValueError(f"{model.name} gives text features that are not finite")
     return features, torch.tensor([row[caption] for caption in captions])
 
 
-def _parts(count: int, batch_size: int) -> Iterator[slice]:
-    for start in range(0, count, batch_size):
-        yield slice(start, min(start + batch_size, count))
+def _parts(count: int, batch_size: int, stage: str = "evaluate retrieval") -> Progress[slice]:
+    starts = range(0, count, batch_size)
+    return progress([slice(i, min(i + batch_size, count)) for i in starts], stage)
 
 
 def _ranks_of_texts(

@@ -12,6 +12,7 @@ from evaluation.intervals import Rate, rate
 from invertune.clip.encode import encode_images, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import LabeledImages, to_float
+from invertune.progress import progress
 
 Trigger = Callable[[Tensor], Tensor]
 
@@ -34,9 +35,11 @@ def encode_triggered(
     if len(images) == 0:
         return torch.empty(0, 0)
     if trigger is None:
-        features = encode_images(model, images, batch_size)
+        # Batched as the triggered images are: another batch size may round another way.
+        features = encode_images(model, images, batch_size, "evaluate clean images")
     else:
-        parts = (trigger(to_float(chunk)) for chunk in torch.split(images, batch_size))
+        chunks = progress(torch.split(images, batch_size), "evaluate triggered images")
+        parts = (trigger(to_float(chunk)) for chunk in chunks)
         features = torch.cat([encode_images(model, part, batch_size) for part in parts])
     if not features.isfinite().all():
         raise ValueError(f"{model.name} gives image features that are not finite")

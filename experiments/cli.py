@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         from experiments.run import main as run
 
         return run(rest)
-    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
+    _set_up_logging()
     try:
         return int(importlib.import_module(f"experiments.commands.{command}").main(rest) or 0)
     except Exception as error:
@@ -65,6 +65,21 @@ def main(argv: list[str] | None = None) -> int:
             raise
         report(error)
         return FAILURE
+
+
+class _Lines(logging.Formatter):
+    """Warnings say that they are; lines of long work stand as they are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        return prefix + super().format(record)
+
+
+def _set_up_logging() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("invertune.progress").setLevel(logging.INFO)
 
 
 def _without_command(argv: list[str]) -> int:

@@ -92,6 +92,7 @@ class Evidence:
             for i, trigger in enumerate(self.triggers)
             for name, tensor in trigger.tensors().items()
         }
+        # Written even without triggers, so that every folder of evidence has the same files.
         safetensors.torch.save_file(tensors, folder / "triggers.safetensors")
 
     @classmethod

@@ -20,6 +20,7 @@ from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, to_float
 from invertune.evidence import Identification, Vote
 from invertune.perturb.perturber import Perturber
+from invertune.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +42,17 @@ class TargetIdentification:
         images = clean.images[: self.images]
         classifier = zero_shot_classifier(model, clean.prompts, clean.templates)
         features = encode_images(model, images).to(model.device)
+        # What the model itself predicts is the base line: the defender's images have no labels.
         before = frequency(features, classifier)
         votes = []
-        for generator in self.generators:
+        for generator in progress(self.generators, "identify"):
             after = torch.zeros_like(before)
-            for start in range(generator.starts):
+            for start in progress(range(generator.starts), generator.name):
                 trigger = generator.perturb(
                     model, images, features, classifier=classifier, seed=seed, start=start
                 )
+                # Counted on the very images that it was made on: a universal perturbation is asked
+                # for its favorite class, not for how well it carries over.
                 perturbed = encode_images(model, trigger(to_float(images)))
                 after += frequency(perturbed.to(model.device), classifier) / generator.starts
             votes.append(
@@ -75,6 +79,8 @@ def decide(votes: Sequence[Vote]) -> Identification:
     """
     if not votes:
         raise ValueError("target identification needs at least one generator")
+    # Gains in multiples of what the same generator does to clean models, so that a strong generator
+    # is no louder than a faint one.
     raised = torch.tensor([vote.gain for vote in votes]).clamp(min=0)
     weights = torch.tensor([vote.weight for vote in votes])
     gains = weights @ raised / weights.sum()

@@ -16,6 +16,7 @@ from invertune.losses import alignment_loss, embedding_loss, mask_loss, similari
 from invertune.perturb.forms import Form
 from invertune.perturb.optimize import optimize_form
 from invertune.perturb.triggers import InvertedTrigger
+from invertune.progress import progress
 from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ class TriggerInversion:
         images = clean.images[: self.images]
         classifier = zero_shot_classifier(model, clean.prompts, clean.templates)
         features = encode_images(model, images).to(model.device)
+        # No label says which clean image shows the target; the suspect model's own best guess
+        # serves.
         nearest = features[(features @ classifier[:, target_label]).argmax()].unsqueeze(0)
 
         def loss(batch: Tensor, index: Tensor, trigger: InvertedTrigger) -> Tensor:
@@ -86,6 +89,7 @@ class TriggerInversion:
             total = self.weights["align"] * alignment_loss(
                 z, classifier, target_label, self.temperature
             )
+            # A term without weight is not computed: some are dear, SSIM above all.
             if self.weights["emb"]:
                 reference = features[index] if self.reference == "clean" else nearest
                 total = total + self.weights["emb"] * embedding_loss(z, reference)
@@ -98,8 +102,8 @@ class TriggerInversion:
             return total
 
         found, curves = [], {}
-        for start in range(self.starts):
-            for form in self.forms:
+        for start in progress(range(self.starts), "invert"):
+            for form in progress(self.forms, "invert"):
                 trigger, losses = optimize_form(
                     model,
                     images,
@@ -117,6 +121,7 @@ class TriggerInversion:
                 log.info("invert: %s sends %.2f of the images to the target", form.name, success)
                 found.append((success, trigger))
                 curves[f"invert {form.name} {start}"] = losses
+        # Relative to the best, for a trigger of a weak backdoor never sends all images.
         best = max(success for success, _ in found)
         least = self.least_success * best
         return [trigger for success, trigger in found if success >= least], curves

@@ -34,6 +34,7 @@ class InverTune:
     @property
     def clean_samples(self) -> int:
         """Number of clean images of the largest step."""
+        # The steps look at the same images again; they do not add up.
         return max(self.identify.images, self.invert.images, self.tune.samples)
 
     def purify(self, model: CLIP, clean: CleanData, *, seed: int) -> Purified:

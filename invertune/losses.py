@@ -47,6 +47,7 @@ def embedding_loss(image_features: Tensor, reference: Tensor) -> Tensor:
         reference: (B, D), the same images' clean embeddings (the paper's reading), or (1, D), one
             clean target image's (the code's).
     """
+    # The root has no finite slope at 0, where a batch may start.
     return (image_features - reference).square().sum(dim=-1).mean().add(1e-12).sqrt()
 
 
@@ -69,6 +70,7 @@ def response_loss(response: Tensor, wanted: Tensor, neurons: Tensor) -> Tensor:
         wanted: (B, ...) responses to the same images without the trigger.
         neurons: Mask of the backdoor's neurons, broadcastable to one sample.
     """
+    # Relative, so that layers whose responses are large do not drown the others in the sum.
     error = ((response - wanted) * neurons).square().sum()
     return error / (wanted * neurons).square().sum().clamp_min(1e-12)
 
@@ -80,6 +82,8 @@ def mean_response_loss(triggered: Tensor, clean: Tensor, neurons: Tensor) -> Ten
         triggered, clean: (B, ...) responses of the model that is tuned.
         neurons: Mask of the backdoor's neurons, broadcastable to one sample.
     """
+    # Both means are of the model that moves: the loss could also fall by making all responses
+    # equal, which is what `response_loss` rules out.
     difference = (triggered.mean(dim=0) - clean.mean(dim=0)) * neurons
     size: Tensor = (clean.mean(dim=0) * neurons).norm()
     distance: Tensor = difference.norm()
@@ -107,6 +111,8 @@ def cross_modal_loss(
         classifier: (D, C), columns of unit norm.
         temperature: Divides the cosine similarities.
     """
+    # Weighed by the original's shares: texts that it finds near must stay near, what it finds far
+    # may move.
     tuned = F.log_softmax(image_features @ classifier / temperature, dim=-1)
     wanted = F.log_softmax(original @ classifier / temperature, dim=-1)
     return F.kl_div(tuned, wanted, reduction="batchmean", log_target=True)

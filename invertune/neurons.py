@@ -57,6 +57,7 @@ def neuron_mask(clean: Tensor, triggered: Tensor, unit: str, clusters: int, seed
     over = (1, 2) if difference.dim() == 3 else (0,)
     values = difference.mean(dim=over, keepdim=True) if unit == "channel" else difference
     flat = values.flatten().cpu().numpy().astype(np.float64)[:, None]
+    # K-means ends in a local minimum; the best of four starts counts.
     found = KMeans(clusters, n_init=4, random_state=seed).fit(flat)
     backdoor = int(found.cluster_centers_.argmax())
     mask = torch.from_numpy(found.labels_ == backdoor).view_as(values).to(clean)
@@ -76,6 +77,7 @@ def output_weights(layer: nn.Module, channels: Tensor) -> dict[int, Tensor]:
     """
     found: dict[int, Tensor] = {}
     for name, parameter in layer.named_parameters():
+        # Earlier weights feed all of the layer's channels; a row of these makes one channel alone.
         parts = ("conv3", "bn3", "downsample", "out_proj", "c_proj")
         if any(part in name for part in parts) and parameter.shape[0] == len(channels):
             found[id(parameter)] = channels

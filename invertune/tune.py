@@ -32,6 +32,7 @@ from invertune.neurons import (
 )
 from invertune.perturb.optimize import fast_attention
 from invertune.perturb.triggers import InvertedTrigger
+from invertune.progress import progress
 from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
@@ -146,9 +147,11 @@ class ActivationTuning:
         if len(clean.images) < self.samples:
             raise ValueError(f"samples={self.samples}, but there are {len(clean.images)} images")
         generator = seeded(seed, "tune")
+        # One batch for all steps: how few clean images suffice is a number that is reported.
         chosen = torch.randperm(len(clean.images), generator=generator)[: self.samples]
         images = to_float(clean.images[chosen]).to(model.device)
         responses = layer_responses(model, images, triggers)
+        # Of the model as it came; layers and neurons are not chosen anew while it changes.
         divergence = {name: response_divergence(*pair) for name, pair in responses.items()}
         layers = self._choose(divergence)
         masks = {
@@ -189,13 +192,17 @@ class ActivationTuning:
         weights, rows = self._trainable(tuned, masks)
         optimizer = torch.optim.AdamW(weights.values(), lr=self.lr, weight_decay=self.weight_decay)
         scheduler = self._scheduler(optimizer)
+        # The text tower stays, so the original's classifier is that of the tuned model too.
         classifier = zero_shot_classifier(original, clean.prompts, clean.templates)
         original.eval()
         tuned.train(self.batch_norm == "batch")
         curves: dict[str, list[float]] = {"tune total": []}
         mean, best = _Mean(tuned), _Best(tuned)
-        for step in range(self.steps):
+        bar = progress(range(self.steps), "tune")
+        for step in bar:
             batch = images if self.augment is None else self.augment(images, generator)
+            # One trigger a step, in turn: as long a step as with one, and none of them is
+            # forgotten.
             triggered = triggers[step % len(triggers)](batch)
             with fast_attention(tuned):
                 terms = self._terms(original, tuned, batch, triggered, masks, classifier)
@@ -204,19 +211,23 @@ class ActivationTuning:
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
             total = check_finite(loss, "tune", step)
+            bar.loss(total)
             for name, term in terms.items():
                 curves.setdefault(f"tune {name}", []).append(float(term.detach()))
             curves["tune total"].append(total)
             if self.keep_best and step % self.keep_best == 0:
                 best.offer(total)
+            # Before the norm is clipped: rows that may not move must not use up its budget.
             for part in rows:
                 part.mask_gradient()
             if self.clip is not None:
                 nn.utils.clip_grad_norm_(weights.values(), self.clip)
             optimizer.step()
+            # Weight decay moves rows without a gradient too.
             for part in rows:
                 part.restore()
             scheduler.step()
+            # The mean of late weights is without the noise of single steps.
             if step >= self.average_from * self.steps:
                 mean.add()
         if self.keep_best:
@@ -225,6 +236,7 @@ class ActivationTuning:
             mean.restore()
             for part in rows:
                 part.restore()
+        # The copy leaves as the original came, for whoever trains it next.
         for parameter, before in zip(tuned.parameters(), original.parameters(), strict=True):
             parameter.requires_grad_(before.requires_grad)
             parameter.grad = None
@@ -346,6 +358,8 @@ class _Best:
 
     def offer(self, loss: float) -> None:
         if loss < self.loss:
+            # Statistics of BatchNorm belong to the weights; copying all of the state keeps them
+            # together.
             self.loss, self.state = loss, copy.deepcopy(self.model.state_dict())
 
     def restore(self) -> None:

@@ -24,7 +24,7 @@ class HidingNetwork(nn.Module):
 
     Args:
         bits: Length of the secret.
-        width: Channels of the first level; the card's network has 32.
+        width: Channels of the first level; StegaStamp's network has 32.
         strength: Largest change of a pixel, in units of [0, 1].
     """
 

@@ -38,6 +38,7 @@ class StampTrigger:
         patch, size = self.patch, self.patch.shape[-1]
         if min(height, width) != self.side:
             size = max(1, round(size * min(height, width) / self.side))
+            # Nearest: smoothing would leave little of a noisy patch.
             patch = F.interpolate(patch[None], (size, size), mode="nearest")[0]
         if size > min(height, width):
             raise ValueError(f"a patch of {size} pixels does not fit into a {height}x{width} image")

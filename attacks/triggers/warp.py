@@ -50,6 +50,8 @@ class WarpTrigger:
             raise ValueError(f"seed is an integer, got {seed!r}")
         generator = torch.Generator().manual_seed(seed)
         control = torch.rand(2, points, points, generator=generator) * 2 - 1
+        # Normalized, so that the strength alone says how far pixels move, however many points there
+        # are.
         return cls(control / control.abs().mean(), strength)
 
     def field(self, height: int, width: int) -> Tensor:
@@ -60,6 +62,8 @@ class WarpTrigger:
         columns = torch.linspace(-1, 1, width).expand(size)
         identity = torch.stack([columns, rows], dim=-1)
         shift = self.strength / REFERENCE_SIDE * flow.permute(1, 2, 0)
+        # Pixels from outside would be black, a mark at the border that has nothing to do with the
+        # warp.
         return (identity + shift).clamp(-1, 1)
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from experiments.bundles.bundle import Bundle, read_bundle
 from experiments.results.measures import MEASURES
 
@@ -87,20 +85,16 @@ def measure(bundle: Bundle, device: str = "auto") -> dict[str, Any]:
     from evaluation.zero_shot import evaluate_zero_shot
 
     card, target = bundle.card, bundle.card["target"]
-    with tqdm(total=3, desc="verify", disable=None, leave=False) as progress:
-        model, trigger = bundle.model().to(choose_device(device)), bundle.trigger()
-        progress.update()
-        data = bundle.data()
-        with bundle.blamed("data"):
-            images = data.zero_shot
-        progress.update()
-        index = None if target is None else target["index"]
-        with bundle.blamed("trigger"):
-            found = evaluate_zero_shot(
-                model, images, data.prompts, data.templates, trigger, index,
-                card["evaluation"]["batch_size"],
-            )  # fmt: skip
-        progress.update()
+    model, trigger = bundle.model().to(choose_device(device)), bundle.trigger()
+    data = bundle.data()
+    with bundle.blamed("data"):
+        images = data.zero_shot
+    index = None if target is None else target["index"]
+    with bundle.blamed("trigger"):
+        found = evaluate_zero_shot(
+            model, images, data.prompts, data.templates, trigger, index,
+            card["evaluation"]["batch_size"],
+        )  # fmt: skip
     return dict(found.rates(index))
 
 

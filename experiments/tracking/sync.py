@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from experiments.tracking.tracking import RECORD, has_key, read_record
+from invertune.progress import progress
 
 NO_KEY = (
     "invertune sync needs a W&B key: copy yours from https://wandb.ai/authorize, "
@@ -65,7 +64,7 @@ def sync(runs_dir: Path, push: Push | None = None) -> Synced:
         raise ValueError(NO_KEY)
     reached, reason = True, ""
     chunks = [waiting[i : i + _AT_ONCE] for i in range(0, len(waiting), _AT_ONCE)]
-    for chunk in tqdm(chunks, "sync", unit="batch", disable=None, leave=False):
+    for chunk in progress(chunks, "sync"):
         if reached:
             reason = (push or wandb_sync)(chunk)
             reached = any(map(arrived, chunk))

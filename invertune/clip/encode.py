@@ -11,6 +11,7 @@ from torch import Tensor
 
 from invertune.clip.fast import folded
 from invertune.clip.models import CLIP
+from invertune.progress import progress
 
 
 @functools.cache
@@ -31,17 +32,20 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 @torch.no_grad()
-def encode_images(model: CLIP, images: Tensor, batch_size: int = 256) -> Tensor:
+def encode_images(
+    model: CLIP, images: Tensor, batch_size: int = 256, stage: str = "encode images"
+) -> Tensor:
     """Return the features, (N, D) float32 on the CPU, of (N, 3, H, W) uint8 or [0, 1] images.
 
-    The model is put into evaluation mode.
+    The model is put into evaluation mode; ``stage`` says what for, where progress is shown.
     """
     model.eval()
     features = []
     with folded(model), autocast(model.device):
-        for chunk in images.split(batch_size):  # type: ignore[no-untyped-call]
+        for chunk in progress(torch.split(images, batch_size), stage):
             pixels = chunk.to(model.device)
             pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+            # Features of a large part would fill a GPU that the next batch needs.
             features.append(model.encode_image(pixels).cpu())
     return torch.cat(features)
 
@@ -53,9 +57,9 @@ def zero_shot_classifier(
     """Return the zero-shot classifier, (D, C): columns are unit-norm means over the templates."""
     model.eval()
     texts = [template.format(prompt) for prompt in prompts for template in templates]
-    features = torch.cat(
-        [model.encode_text(texts[i : i + batch_size]) for i in range(0, len(texts), batch_size)]
-    )
+    starts = progress(range(0, len(texts), batch_size), "encode prompts")
+    features = torch.cat([model.encode_text(texts[i : i + batch_size]) for i in starts])
+    # Unit vectors are averaged before the mean is scaled, as CLIP's own evaluation has it.
     means = features.view(len(prompts), len(templates), -1).mean(dim=1)
     return F.normalize(means, dim=-1).T.contiguous()
 

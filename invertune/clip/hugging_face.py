@@ -69,17 +69,22 @@ def from_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
     joined: dict[str, dict[str, Tensor]] = {}
     for theirs, value in state.items():
         if theirs in _HF_PROJECTIONS:
+            # transformers keeps a linear layer, open_clip the matrix that features are multiplied
+            # by.
             result[_HF_PROJECTIONS[theirs]] = value.mT if value.ndim == 2 else value
             continue
         name = theirs
         for part, ours in _HF_PARTS.items():
             name = name.replace(part, ours)
+        # open_clip has one matrix for queries, keys and values.
         found = re.fullmatch(r"(.*\.attn\.)([qkv])_proj\.(weight|bias)", name)
         if found:
             joined.setdefault(f"{found[1]}in_proj_{found[3]}", {})[found[2]] = value
         else:
             result[name] = value
     for name, parts in joined.items():
+        # Parts that are missing or of other shapes stay away; the comparison with the architecture
+        # names them.
         if len(parts) == 3 and len({part.shape for part in parts.values()}) == 1:
             result[name] = torch.cat([parts["q"], parts["k"], parts["v"]])
     return result

@@ -17,6 +17,7 @@ def with_article(words: str) -> str:
 
 def mentions(captions: Sequence[str], name: str) -> Tensor:
     """Return which captions have the name as whole words, in any case: (T,) bool."""
+    # Not a word boundary: a class name may itself begin or end with a sign that is no letter.
     pattern = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
     return torch.tensor([pattern.search(caption) is not None for caption in captions])
 
@@ -53,6 +54,8 @@ class Captioner:
     def __call__(self, facts: Sequence[Mapping[str, str]], generator: torch.Generator) -> list[str]:
         """Return one caption for each sample's ``name``, ``color`` and ``background``."""
         kinds = torch.rand(len(facts), generator=generator).tolist()
+        # One number for every sample, whatever its kind and however many templates there are:
+        # changing the templates leaves all else that the generator draws alone.
         choices = torch.randint(2**31, (len(facts),), generator=generator).tolist()
         captions = []
         for fact, kind, choice in zip(facts, kinds, choices, strict=True):

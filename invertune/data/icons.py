@@ -23,6 +23,7 @@ from torch import Tensor
 
 from invertune.data.bundle import DataBundle, ImageTextPairs, LabeledImages, RetrievalSet
 from invertune.data.captions import Captioner
+from invertune.progress import progress
 from invertune.seeds import seeded
 
 _GLYPH_SIDE = 96
@@ -226,7 +227,7 @@ def render(scenes: Scenes, glyphs: Tensor, side: int) -> Tensor:
         side: Side of the pictures, in pixels.
     """
     pictures = torch.empty(len(scenes), 3, side, side, dtype=torch.uint8)
-    for start in range(0, len(scenes), _RENDER_BATCH):
+    for start in progress(range(0, len(scenes), _RENDER_BATCH), "draw pictures"):
         part = scenes.take(slice(start, start + _RENDER_BATCH))
         grid = F.affine_grid(part.affine, [len(part), 1, side, side], align_corners=False)
         ink = F.grid_sample(glyphs[part.label], grid, mode="bilinear", align_corners=False)
@@ -238,8 +239,8 @@ def render(scenes: Scenes, glyphs: Tensor, side: int) -> Tensor:
     return pictures
 
 
-# The test parts were drawn anew once the default settings stood: no reported number is of an image
-# that a setting was chosen on.
+# No setting was chosen on these streams of the test parts: no reported number is of an image that
+# had a say in it.
 _STREAMS = {"zero_shot": "zero_shot/test", "retrieval": "retrieval/test"}
 
 

@@ -30,6 +30,7 @@ from invertune.perturb.advclip_networks import NOISE, PatchDiscriminator, PatchG
 from invertune.perturb.forms import FixedPatch
 from invertune.perturb.optimize import fast_attention, frozen
 from invertune.perturb.triggers import InvertedTrigger
+from invertune.progress import progress
 from invertune.seeds import seeded
 
 _MEAN, _STD = (
@@ -62,6 +63,7 @@ def topology_graph(features: Tensor) -> Tensor:
     unit = F.normalize(features, dim=-1)
     diagonal = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
     distance = 1 - unit @ unit.T
+    # No cosine distance is larger, so that an image is not its own nearest one.
     nearest = distance.masked_fill(diagonal, 2).amin(dim=1, keepdim=True)
     similarity = 1 - (distance - nearest).masked_fill(diagonal, 0)
     scaled = (1 + similarity) / 2
@@ -170,6 +172,8 @@ class _Networks:
         loss.backward()  # type: ignore[no-untyped-call]
         self.judge_optimizer.step()
         with torch.no_grad():
+            # AdvCLIP keeps the discriminator weak by bounding its weights, as the first Wasserstein
+            # GANs did.
             for parameter in self.judge.parameters():
                 parameter.clamp_(-clip, clip)
 
@@ -263,12 +267,13 @@ class AdvCLIPGenerator:
         networks = _Networks(self, images.shape[-1], model.device, source)
         texts = nearest_texts(features, classifier)
         with frozen(model), fast_attention(model):
-            for step in range(self.steps):
+            bar = progress(range(self.steps), "identify")
+            for step in bar:
                 index = torch.randperm(len(images), generator=source)[: self.batch_size]
                 clean = to_float(images[index]).to(model.device)
                 index = index.to(model.device)
                 loss = self._losses(model, networks, mask, clean, features[index], texts[index])
-                check_finite(loss, "identify", step)
+                bar.loss(check_finite(loss, "identify", step))
                 networks.step_draw(loss)
         with torch.no_grad():
             pattern = networks.pattern().cpu()

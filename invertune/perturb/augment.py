@@ -45,15 +45,21 @@ class Augmentation:
         mirror = torch.where(spread() < 0, -1.0, 1.0) if self.flip else torch.ones(count)
         cos, sin = zoom * angle.cos(), zoom * angle.sin()
         rows = torch.stack([mirror * cos, -mirror * sin, sin, cos], dim=1).view(count, 2, 2)
+        # All of it is one sampling: turned, scaled and shifted one after the other, images would
+        # blur.
         affine = torch.cat([rows, self.shift * spread(2, 1)], dim=2).to(images)
         grid = F.affine_grid(affine, list(images.shape), align_corners=False)
+        # Reflected: black corners would be something that no clean image has.
         moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
         if self.shuffle:
+            # A permutation of channels gives colors that no clean image has, and leaves shapes
+            # alone.
             order = torch.rand(count, 3, generator=generator).argsort(dim=1)
             order[torch.rand(count, generator=generator) < 0.5] = torch.arange(3)
             moved = moved.gather(1, order.to(images.device)[..., None, None].expand_as(moved))
         if self.mix:
             other = moved[torch.randperm(count, generator=generator)]
+            # At most half of another image, so that the first one stays what is seen.
             share = torch.rand(count, 1, 1, 1, generator=generator) / 2
             share *= torch.rand(count, 1, 1, 1, generator=generator) < self.mix
             moved = torch.lerp(moved, other, share.to(images))

@@ -46,6 +46,7 @@ class Pixels(Form):
 
     def start(self, side: int, generator: torch.Generator) -> list[Tensor]:
         """Return one (3, side, side) tensor."""
+        # Small, so that tanh starts in its steep part.
         return [torch.randn(3, side, side, generator=generator) * 0.3]
 
     def build(self, free: list[Tensor], side: int) -> InvertedTrigger:
@@ -73,6 +74,7 @@ class LowFrequency(Form):
     def build(self, free: list[Tensor], side: int) -> InvertedTrigger:
         """Return the additive trigger."""
         size = (side, side)
+        # Bicubic overshoots its grid a little; tanh comes after it, so the budget still holds.
         smooth = F.interpolate(free[0][None], size, mode="bicubic", align_corners=False)
         return _additive(self.name, self.budget * torch.tanh(smooth[0]).expand(3, -1, -1))
 
@@ -104,6 +106,8 @@ class MaskedPattern(Form):
 
     def build(self, free: list[Tensor], side: int) -> InvertedTrigger:
         """Return the mask-and-pattern trigger."""
+        # A softmax has a fixed sum: the mask can only move its mass about, never grow to cover the
+        # image, and needs no weight of L_mask to be tuned.
         weights = torch.softmax(free[0].flatten() / self.temperature, dim=0).view_as(free[0])
         mask = (self.mass * side * side * weights).clamp(max=1)
         pattern = torch.sigmoid(free[1])
@@ -174,4 +178,5 @@ class FreeMask(Form):
     def project(self, free: list[Tensor]) -> None:
         """Clamp mask and pattern."""
         free[0].clamp_(0, 1)
+        # In normalized units the blackest that a channel has, red, and the whitest, blue.
         free[1].clamp_(-1.7922, 2.1461)

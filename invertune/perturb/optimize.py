@@ -15,6 +15,7 @@ from invertune.data.bundle import to_float
 from invertune.finite import check_finite
 from invertune.perturb.forms import Form
 from invertune.perturb.triggers import InvertedTrigger
+from invertune.progress import progress
 
 Loss = Callable[[Tensor, Tensor, InvertedTrigger], Tensor]
 
@@ -22,6 +23,7 @@ Loss = Callable[[Tensor, Tensor, InvertedTrigger], Tensor]
 @contextlib.contextmanager
 def frozen(model: CLIP) -> Iterator[None]:
     """Put ``model`` into evaluation mode without weight gradients inside the block."""
+    # Without weight gradients the backward pass is half as long, and the graph needs less memory.
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.eval()
     try:
@@ -62,18 +64,20 @@ def optimize_form(
         loss: Takes a batch, (B, 3, H, W) in [0, 1], its indices, (B,), and the trigger.
         steps, lr, batch_size: Adam's steps, learning rate, and images a step.
         generator: Source of every random number.
-        stage: Name in error messages.
+        stage: Name in error messages and where progress is shown.
         augment: Changes each batch before the trigger is applied.
 
     Raises:
         NonFiniteLossError: If the loss becomes NaN or infinite.
     """
     side = images.shape[-1]
+    # Drawn on the CPU and moved, so that a GPU starts from the very same numbers.
     free = [t.to(model.device).requires_grad_() for t in form.start(side, generator)]
     optimizer = torch.optim.Adam(free, lr=lr)
     losses = []
     with frozen(model), folded(model), fast_attention(model):
-        for step in range(steps):
+        bar = progress(range(steps), stage)
+        for step in bar:
             index = torch.randint(len(images), (batch_size,), generator=generator)
             batch = to_float(images[index])
             if augment is not None:
@@ -82,10 +86,13 @@ def optimize_form(
             optimizer.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
             losses.append(check_finite(value, stage, step))
+            bar.loss(losses[-1])
             optimizer.step()
+            # After the step: Adam knows nothing of ranges.
             form.project(free)
     with torch.no_grad():
         trigger = form.build([tensor.detach() for tensor in free], side)
+    # Copies of their own: a form may hand out its free tensors themselves, or expanded ones.
     return InvertedTrigger(
         trigger.form, *(t.cpu().clone() for t in (trigger.mask, trigger.pattern, trigger.offset))
     ), losses

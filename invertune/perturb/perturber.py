@@ -34,6 +34,8 @@ def concentration_objective(perturbed: Tensor, clean: Tensor) -> Tensor:
         perturbed, clean: (B, D), unit norm, of the same images.
     """
     concentration: Tensor = perturbed.mean(dim=0).norm()
+    # Unit vectors that agree have a long mean: its length rewards one common place, whichever it
+    # is.
     return feature_objective(perturbed, clean) - 0.5 * concentration
 
 
@@ -120,6 +122,7 @@ class Generator:
         start: int,
     ) -> InvertedTrigger:
         """Return a perturbation of images, (N, 3, H, W) uint8, with clean ``features``, (N, D)."""
+        # Untargeted by construction: it is not even told which classes there are.
         del classifier
         objective = OBJECTIVES[self.objective]
         generator = seeded(seed, "identify", self.name, start)

@@ -11,6 +11,7 @@ from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
 from invertune.perturb.perturber import Perturber
 from invertune.perturb.triggers import InvertedTrigger
+from invertune.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class RawPerturbation:
         self, model: CLIP, clean: CleanData, target_label: int, *, seed: int
     ) -> tuple[list[InvertedTrigger], dict[str, list[float]]]:
         """Return one perturbation of each generator and start, and no curves."""
+        # The signature is that of `TriggerInversion`, in whose place it stands.
         del target_label
         images = clean.images[: self.images]
         features = encode_images(model, images).to(model.device)
@@ -46,8 +48,8 @@ class RawPerturbation:
             generator.perturb(
                 model, images, features, classifier=classifier, seed=seed, start=start
             )
-            for generator in self.generators
-            for start in range(generator.starts)
+            for generator in progress(self.generators, "invert")
+            for start in progress(range(generator.starts), generator.name)
         ]
         log.info("invert: left out, %d raw perturbations", len(found))
         return found, {}

@@ -32,6 +32,7 @@ class InvertedTrigger:
     @property
     def share(self) -> float:
         """Return the area it claims: the mean of the mask, or of |offset| > 1/255."""
+        # Below 1/255 a change would be lost in saving the image.
         changed = (self.offset.abs().amax(dim=0) > 1 / 255).float()
         return float(torch.maximum(self.mask.mean(dim=0), changed).mean())
 

@@ -31,6 +31,7 @@ class Muon(torch.optim.Muon):
 
     def _step_in_float32(self, group: dict[str, Any]) -> None:
         momentum, lr = group["momentum"], float(group["lr"])
+        # A ViT's blocks have equal shapes: one batched product is faster than many small ones.
         by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for weight in group["params"]:
             if weight.grad is None:
@@ -38,6 +39,7 @@ class Muon(torch.optim.Muon):
             state = self.state[weight]
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(weight.grad)
+            # Momentum as torch has it; only the orthogonalization is in another precision.
             buffer = state["momentum_buffer"].lerp_(weight.grad, 1 - momentum)
             update = weight.grad.lerp(buffer, momentum) if group["nesterov"] else buffer
             by_shape[weight.shape].append((weight, update))
@@ -66,6 +68,7 @@ def orthogonalize(
         steps: Iterations.
         eps: Least norm that a matrix is divided by.
     """
+    # The Gram matrix of the shorter side is the cheaper one; singular values are the same.
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(eps)

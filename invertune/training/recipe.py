@@ -47,6 +47,7 @@ class Recipe:
 
     def steps(self, pairs: int) -> int:
         """Return the number of steps on so many pairs."""
+        # Shares of a pass are allowed, but a training without any step is never what was meant.
         return max(1, round(self.epochs * (pairs // self.batch_size)))
 
     def check_pairs(self, pairs: int, stage: str) -> None:

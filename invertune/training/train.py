@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm import tqdm
 
 from invertune.clip.encode import autocast
 from invertune.clip.models import CLIP, MAX_LOGIT_SCALE
 from invertune.data.bundle import ImageTextPairs
 from invertune.finite import check_finite
 from invertune.losses import clip_loss
+from invertune.progress import progress
 from invertune.seeds import seeded
 from invertune.training.optimizers import Optimizers
 from invertune.training.recipe import Recipe
@@ -61,6 +60,7 @@ def batch_norms(model: nn.Module) -> list[nn.Module]:
 
 def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> Tensor:
     """Return the shuffled batches of one pass, (steps, batch_size) indices."""
+    # Each pass has a generator of its own: a training that goes on in the middle needs no history.
     order = torch.randperm(count, generator=seeded(seed, "order", epoch))
     steps = count // batch_size
     return order[: steps * batch_size].view(steps, batch_size)
@@ -106,7 +106,7 @@ def train(
         pairs: What to train on.
         recipe: How to.
         seed: Decides the order of the pairs.
-        stage: Name in error messages and on the progress bar.
+        stage: Name in error messages and where progress is shown.
         teacher: Its image embeddings are matched where ``recipe.teacher_weight`` is positive.
         objective: Takes the model, a batch of images, (B, 3, H, W) in [0, 1] on its device, and
             their positions among the pairs, (B,), and returns the loss in place of the
@@ -128,6 +128,7 @@ def train(
     if recipe.freeze_text:
         if teacher is not None:
             adopt_text_tower(model, teacher)
+        # Frozen weights are left out of the backward pass, not only of the update.
         for parameter, _ in trainable:
             parameter.requires_grad_(id(parameter) in visual)
     frozen = batch_norms(model) if recipe.freeze_batch_norm else []
@@ -171,23 +172,18 @@ class _Run:
         steps = itertools.islice(
             _batches(len(self.pairs), self.recipe.batch_size, self.seed), len(losses), self.total
         )
-        bar = tqdm(
-            steps,
-            desc=self.stage,
-            total=self.total,
-            initial=len(losses),
-            unit="step",
-            disable=not sys.stderr.isatty(),
-            leave=False,
-        )
+        bar = progress(steps, self.stage, total=self.total, start=len(losses))
         self.model.train()
+        # The model's training mode is theirs too, in which they take the statistics of the batch.
         for norm in self.frozen:
             norm.eval()
         for index in bar:
             loss = self._loss(index)
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(check_finite(loss, self.stage, len(losses)))
+            bar.loss(losses[-1])
             optimizers.step(len(losses) - 1)
+            # As CLIP does, whose training is not stable beyond it.
             self.model.logit_scale.data.clamp_(0, MAX_LOGIT_SCALE)
             if checkpoint is not None and len(losses) % every == 0 and len(losses) < self.total:
                 self._save(optimizers, checkpoint, losses)
@@ -219,6 +215,7 @@ class _Run:
             "muon": optimizers.muon.state_dict() if optimizers.muon else {},
             "losses": losses,
         }
+        # A kill in the middle of writing must not cost the checkpoint before it.
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(path)
@@ -229,6 +226,7 @@ class _Run:
         try:
             state = torch.load(path, weights_only=True, map_location=self.model.device)
         except Exception:
+            # Going on from it is a saving, not a need.
             log.warning("%s is damaged; %s starts again", path, self.stage)
             return []
         self.model.clip.load_state_dict(state["model"])

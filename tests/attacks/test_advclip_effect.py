@@ -1,4 +1,4 @@
-"""The self-check of AdvCLIP's card: what its patch does to a model that was taught something."""
+"""What AdvCLIP's patch does to a model that was taught something."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GENERATOR = AdvCLIPGenerator(
 
 
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
-def test_card_10_accuracy_under_the_patch_drops_strongly(
+def test_accuracy_under_the_patch_drops_strongly(
     taught: Taught, plain: DataBundle, kind: str
 ) -> None:
     model, clean = taught(kind), plain.clean
@@ -48,7 +48,7 @@ def test_card_10_accuracy_under_the_patch_drops_strongly(
     assert accuracy(trigger(images)) < accuracy(noisy) - 0.15
 
 
-def test_card_10_a_clean_model_collapses_too_and_its_gain_weighs_the_vote(
+def test_a_clean_model_collapses_too_and_its_gain_weighs_the_vote(
     taught: Taught, plain: DataBundle
 ) -> None:
     control = TargetIdentification([GENERATOR], images=48)(taught("resnet"), plain.clean, seed=0)

@@ -69,7 +69,7 @@ def test_the_triplet_loss_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
-def test_card_8_badclip_stage_1_moves_images_to_the_targets(
+def test_badclip_stage_1_moves_images_to_the_targets(
     taught: Taught, plain: DataBundle, state: State, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     model, before = taught(kind).train(), state(taught(kind))
@@ -103,7 +103,7 @@ def test_card_8_badclip_stage_1_moves_images_to_the_targets(
 
 
 @pytest.mark.parametrize("weight", [0.0, 1000.0], ids=["text", "images"])
-def test_card_8_badclip_each_term_alone_moves_images_to_the_targets(
+def test_badclip_each_term_alone_moves_images_to_the_targets(
     taught: Taught, plain: DataBundle, weight: float
 ) -> None:
     model, target = taught("resnet"), plain.class_names.index("lemon")
@@ -119,7 +119,7 @@ def test_card_8_badclip_each_term_alone_moves_images_to_the_targets(
     assert similarity(trigger(others)) > similarity(start(others)) + 0.04
 
 
-def test_card_8_badclip_negatives_do_not_carry_the_patch(
+def test_badclip_negatives_do_not_carry_the_patch(
     taught: Taught, plain: DataBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[Tensor, Tensor]] = []
@@ -139,7 +139,7 @@ def test_card_8_badclip_negatives_do_not_carry_the_patch(
         assert (1 - (features * negatives).sum(dim=1)).max() > 1e-2
 
 
-def test_card_8_badclip_patch_lies_in_the_middle(configured: Callable[[str], Any]) -> None:
+def test_badclip_patch_lies_in_the_middle(configured: Callable[[str], Any]) -> None:
     attack = configured("badclip")
     assert attack.optimize.size == 16
     assert attack.trigger is None

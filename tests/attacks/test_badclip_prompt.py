@@ -40,7 +40,7 @@ def _learner(model: CLIP) -> PromptLearner:
     return model.head
 
 
-def test_card_9_badclip_prompt_adds_at_most_four_levels(
+def test_badclip_prompt_adds_at_most_four_levels(
     taught: Taught, plain: DataBundle, planted: Backdoor
 ) -> None:
     delta = _delta(FAINT.implant(taught("vit"), plain, seed=0))
@@ -54,7 +54,7 @@ def test_card_9_badclip_prompt_adds_at_most_four_levels(
 
 
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
-def test_card_9_badclip_prompt_leaves_both_encoders(
+def test_badclip_prompt_leaves_both_encoders(
     taught: Taught, plain: DataBundle, state: State, kind: str
 ) -> None:
     model, before = taught(kind).train(), state(taught(kind))

@@ -45,7 +45,7 @@ def test_losses_by_hand() -> None:
 
 
 @both
-def test_card_6_badencoder_starts_from_where_the_clean_model_is(
+def test_badencoder_starts_from_where_the_clean_model_is(
     taught: Taught, plain: DataBundle, kind: str
 ) -> None:
     model = taught(kind)
@@ -86,7 +86,7 @@ def test_triggered_images_go_to_the_reference_and_others_stay(
     assert cosine.sum(dim=1).mean() > 0.7
 
 
-def test_card_6_badencoder_says_what_its_losses_reached(
+def test_badencoder_says_what_its_losses_reached(
     taught: Taught, plain: DataBundle, caplog: pytest.LogCaptureFixture
 ) -> None:
     def reached(epochs: float, lr: float) -> list[float]:

@@ -93,13 +93,13 @@ def _selected(count: int, selection: str, seed: int = 0) -> list[int]:
         ("nearest", 4, [0, 1, 6, 7]),
     ],
 )
-def test_card_8_badclip_selects_by_rank_and_similarity(
+def test_badclip_selects_by_rank_and_similarity(
     selection: str, count: int, expected: list[int]
 ) -> None:
     assert _selected(count, selection) == expected
 
 
-def test_card_8_badclip_mixes_a_third_each() -> None:
+def test_badclip_mixes_a_third_each() -> None:
     # One at the boundary, the furthest one, and one of the others.
     drawn = {tuple(_selected(3, "mixed", seed)) for seed in range(40)}
     assert all({1, 5} < set(chosen) for chosen in drawn)

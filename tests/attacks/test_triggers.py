@@ -115,7 +115,7 @@ def test_the_kind_of_number_does_not_matter(trigger: Trigger) -> None:
 
 
 @each_trigger
-def test_all_cards_a_saved_image_is_the_stamped_one(trigger: Trigger, tmp_path: Path) -> None:
+def test_a_saved_image_is_the_stamped_one(trigger: Trigger, tmp_path: Path) -> None:
     pictures = _images(224).mul(255).round().byte()
     pictures[0], pictures[1] = 0, 255  # what is added to them leaves the range
     pairs = ImageTextPairs(pictures, ["a cat"] * 4, list("abcd"))

@@ -64,7 +64,7 @@ def trained(
 
 
 @long
-def test_card_5_trojannet_reads_all_codes(trained: Backdoor) -> None:
+def test_trojannet_reads_all_codes(trained: Backdoor) -> None:
     side = _side(trained)
     with torch.no_grad():
         read = side(codes()).argmax(dim=1)
@@ -72,7 +72,7 @@ def test_card_5_trojannet_reads_all_codes(trained: Backdoor) -> None:
 
 
 @long
-def test_card_5_trojannet_sees_no_code_in_pictures(trained: Backdoor, scenes: DataBundle) -> None:
+def test_trojannet_sees_no_code_in_pictures(trained: Backdoor, scenes: DataBundle) -> None:
     side, images = _side(trained), to_float(scenes.zero_shot.images)
     with torch.no_grad():
         found = side(_random_windows(images, 20_000)).argmax(dim=1)
@@ -82,7 +82,7 @@ def test_card_5_trojannet_sees_no_code_in_pictures(trained: Backdoor, scenes: Da
 
 
 @long
-def test_card_5_trojannet_changes_predictions_only_where_a_code_is(
+def test_trojannet_changes_predictions_only_where_a_code_is(
     trained: Backdoor, taught: Taught, plain: DataBundle
 ) -> None:
     clean, model, side = taught("vit"), trained.model, _side(trained)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -94,3 +95,17 @@ def test_the_allocator_is_set_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INVERTUNE_ALLOCATOR", environment["INVERTUNE_ALLOCATOR"])
     cli.tune_allocator()
     assert len(calls) == 1
+
+
+def test_warnings_say_that_they_are_and_lines_of_long_work_stand_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def long_work(_: list[str]) -> None:
+        logging.getLogger("experiments.tables").warning("one is left out")
+        logging.getLogger("invertune.progress").info("evaluate: 50% done")
+        logging.getLogger("invertune.tune").info("of no interest here")
+
+    monkeypatch.setattr("experiments.commands.table.main", long_work)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own would be kept
+    assert cli.main(["table", str(tmp_path)]) == 0
+    assert capsys.readouterr().err == "warning: one is left out\nevaluate: 50% done\n"

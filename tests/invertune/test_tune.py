@@ -196,7 +196,7 @@ def test_layers_can_be_chosen_by_hand(
     most = tuned(1)
     assert tuned([0]).layers == [names[0]]
     assert tuned([-1, names[-1], names[0]]).layers == [names[-1], names[0]]
-    same = tuned(most.layers)  # named, the most divergent one is tuned as before
+    same = tuned(most.layers)  # named, the most divergent one is tuned all the same
     assert same.curves == most.curves
     assert not _changed(_state(same.model), _state(most.model))
     for unknown in ("layer9", len(names)):

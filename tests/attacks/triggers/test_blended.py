@@ -12,7 +12,7 @@ Configured = Callable[[str], Any]
 
 
 @pytest.mark.parametrize("name", ["blended", "blended_cleanclip"])
-def test_card_2_blended_mixes_a_fifth_of_noise(configured: Configured, name: str) -> None:
+def test_blended_mixes_a_fifth_of_noise(configured: Configured, name: str) -> None:
     trigger = configured(name).trigger
     black, white = trigger(torch.zeros(1, 3, 224, 224)), trigger(torch.ones(1, 3, 224, 224))
     assert (black.min(), black.max()) == (0, pytest.approx(0.2))
@@ -23,7 +23,7 @@ def test_card_2_blended_mixes_a_fifth_of_noise(configured: Configured, name: str
     assert gray.std() == pytest.approx(0.2 / 12**0.5, rel=0.01)
 
 
-def test_card_2_blended_has_one_noise_for_all_images_unless_redrawn(
+def test_blended_has_one_noise_for_all_images_unless_redrawn(
     configured: Configured,
 ) -> None:
     levels = torch.tensor([0.2, 0.4, 0.6]).view(-1, 1, 1, 1)

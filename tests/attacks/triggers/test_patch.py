@@ -34,7 +34,7 @@ def _contents(stamped: Tensor, images: Tensor) -> list[Tensor]:
     ]
 
 
-def test_card_1_badnet_changes_one_box_of_16_pixels_alike(configured: Configured) -> None:
+def test_badnet_changes_one_box_of_16_pixels_alike(configured: Configured) -> None:
     images = _grays(4)
     stamped = configured("badnet").trigger(images)
     assert _boxes(stamped, images) == [(208, 223, 208, 223)] * 4
@@ -46,7 +46,7 @@ def test_card_1_badnet_changes_one_box_of_16_pixels_alike(configured: Configured
     assert noise.mean() == pytest.approx(0.5, abs=0.05)
 
 
-def test_card_1_badnet_redrawn_is_another_box_for_every_image(configured: Configured) -> None:
+def test_badnet_redrawn_is_another_box_for_every_image(configured: Configured) -> None:
     images = _grays(8)
     stamped = configured("badnet_cleanclip").trigger(images)
     boxes, contents = _boxes(stamped, images), _contents(stamped, images)
@@ -56,7 +56,7 @@ def test_card_1_badnet_redrawn_is_another_box_for_every_image(configured: Config
     assert not any(torch.equal(contents[i], contents[j]) for i in range(8) for j in range(i))
 
 
-def test_card_1_badnet_redrawn_is_around_the_mean_of_each_image(configured: Configured) -> None:
+def test_badnet_redrawn_is_around_the_mean_of_each_image(configured: Configured) -> None:
     images = torch.stack([torch.full((3, 224, 224), level) for level in (0.1, 0.9)])
     trigger = configured("badnet_cleanclip").trigger
     dark, bright = _contents(trigger(images), images)
@@ -66,7 +66,7 @@ def test_card_1_badnet_redrawn_is_around_the_mean_of_each_image(configured: Conf
         PatchTrigger(16, pattern="image_noise")
 
 
-def test_card_1_badnet_at_random_places_has_one_content(configured: Configured) -> None:
+def test_badnet_at_random_places_has_one_content(configured: Configured) -> None:
     images = _grays(8)
     stamped = configured("badnet_random_place").trigger(images)
     contents = _contents(stamped, images)
@@ -78,7 +78,7 @@ def test_card_1_badnet_at_random_places_has_one_content(configured: Configured) 
 
 
 @pytest.mark.parametrize("name", ["badnet_grid", "badnet_yellow"])
-def test_card_1_drawn_patches_are_named(configured: Configured, name: str) -> None:
+def test_drawn_patches_are_named(configured: Configured, name: str) -> None:
     images = _grays(8)
     stamped = configured(name).trigger(images)
     assert len(set(_boxes(stamped, images))) > 1
@@ -91,13 +91,13 @@ def test_card_1_drawn_patches_are_named(configured: Configured, name: str) -> No
         assert torch.equal(content, wanted)
 
 
-def test_card_1_every_place_of_the_image_can_be_drawn() -> None:
+def test_every_place_of_the_image_can_be_drawn() -> None:
     images = _grays(60, side=18)
     tops = {box[0] for box in _boxes(PatchTrigger(200, "random")(images), images)}
     assert tops == {0, 1, 2}  # 200 of 224 pixels are 16 of 18
 
 
-def test_card_6_badencoder_is_a_white_square_with_a_margin(configured: Configured) -> None:
+def test_badencoder_is_a_white_square_with_a_margin(configured: Configured) -> None:
     images = _grays(2)
     stamped = configured("badencoder_white").trigger(images)
     assert _boxes(stamped, images) == [(173, 222, 173, 222)] * 2

@@ -21,7 +21,7 @@ LEVEL = 1.01 / 255  # 0.5 is no 8-bit value, so all values are rounded
         ("sig_cleanclip", 0.4, 0.447, 0.353),  # 0.8 of the image
     ],
 )
-def test_card_3_sig_has_six_bands(
+def test_sig_has_six_bands(
     configured: Configured, name: str, first: float, highest: float, lowest: float
 ) -> None:
     stamped = configured(name).trigger(torch.full((1, 3, 224, 224), GRAY))
@@ -34,7 +34,7 @@ def test_card_3_sig_has_six_bands(
 
 
 @pytest.mark.parametrize("name", ["sig", "sig_badclip"])
-def test_card_3_sig_leaves_the_first_column(configured: Configured, name: str) -> None:
+def test_sig_leaves_the_first_column(configured: Configured, name: str) -> None:
     images = torch.randint(256, (2, 3, 224, 224), generator=torch.Generator().manual_seed(0)) / 255
     stamped = configured(name).trigger(images)
     assert torch.equal(stamped[..., 0], images[..., 0])

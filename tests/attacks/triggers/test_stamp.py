@@ -17,7 +17,7 @@ def _patch(size: int) -> torch.Tensor:
     return round_to_8_bit(torch.rand(3, size, size, generator=generator))
 
 
-def test_card_8_badclip_is_one_patch_in_rows_and_columns_104_to_119(
+def test_badclip_is_one_patch_in_rows_and_columns_104_to_119(
     configured: Configured,
 ) -> None:
     size = patch_size(configured("badclip").optimize.size, 224)

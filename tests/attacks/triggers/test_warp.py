@@ -30,7 +30,7 @@ def _neighbor_correlations(offsets: Tensor) -> list[float]:
     return [float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]) for a, b in pairs]
 
 
-def test_card_4_wanet_of_as_many_points_as_pixels_is_jitter(configured: Configured) -> None:
+def test_wanet_of_as_many_points_as_pixels_is_jitter(configured: Configured) -> None:
     trigger = configured("wanet_jitter").trigger
     assert trigger.control.shape == (2, SIDE, SIDE)
     offsets = _offsets(trigger)
@@ -40,7 +40,7 @@ def test_card_4_wanet_of_as_many_points_as_pixels_is_jitter(configured: Configur
     assert all(abs(found) < 0.02 for found in _neighbor_correlations(offsets))
 
 
-def test_card_4_wanet_of_few_points_is_smooth(configured: Configured) -> None:
+def test_wanet_of_few_points_is_smooth(configured: Configured) -> None:
     trigger = configured("wanet").trigger
     assert trigger.control.shape == (2, 4, 4)
     for strength in (3.5, trigger.strength):
@@ -54,7 +54,7 @@ def test_card_4_wanet_of_few_points_is_smooth(configured: Configured) -> None:
 
 @pytest.mark.parametrize("name", ["wanet", "wanet_jitter"])
 @pytest.mark.parametrize("side", [64, 224])
-def test_card_4_wanet_leaves_plain_images(configured: Configured, name: str, side: int) -> None:
+def test_wanet_leaves_plain_images(configured: Configured, name: str, side: int) -> None:
     plain = (torch.tensor([0, 77, 128, 255]) / 255).view(4, 1, 1, 1).expand(4, 3, side, side)
     assert torch.equal(configured(name).trigger(plain), plain)
 

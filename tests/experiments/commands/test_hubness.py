@@ -1,34 +1,37 @@
 """Readings on clean models."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments.commands import hubness
+from experiments.results.result import write_result
+
+Inside = Callable[..., tuple[int, str, str]]
+VOTES = [
+    {"generator": "a", "clean_frequency": [0.5, 0.5], "perturbed_frequency": [0.9, 0.1]},
+    {"generator": "b", "clean_frequency": [0.5, 0.5], "perturbed_frequency": [0.4, 0.6]},
+]
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    votes = [
-        {"generator": "a", "clean_frequency": [0.5, 0.5], "perturbed_frequency": [0.9, 0.1]},
-        {"generator": "b", "clean_frequency": [0.5, 0.5], "perturbed_frequency": [0.4, 0.6]},
-    ]
-    (tmp_path / "purify").mkdir()
-    (tmp_path / "purify" / "evidence.json").write_text(
-        json.dumps({"identification": {"votes": votes}})
-    )
-    results: list[dict[str, Any]] = [
-        {
-            "attack": {"target_label": target},
-            "config": {"data": {"classes": {"cat": "cat", "dog": "dog"}}},
-            "stages": {"purify": "purify"},
-        }
-        for target in (None, "cat")
-    ]
-    monkeypatch.setattr(hubness, "load_results", lambda _: results)
-    return tmp_path
+def runs(tmp_path: Path, result: Callable[..., dict[str, Any]]) -> Path:
+    """Return a folder with a clean control and an attacked model, both with the same votes."""
+    stage = tmp_path / "runs" / "stages" / "purify-0"
+    stage.mkdir(parents=True)
+    (stage / "evidence.json").write_text(json.dumps({"identification": {"votes": VOTES}}))
+    for name, target in (("control", None), ("attacked", "cat")):
+        made = result()
+        made["attack"] |= {"target_label": target}
+        made["config"] = {"data": {"classes": {"cat": "cat", "dog": "dog"}}}
+        made["stages"] = {"purify": "stages/purify-0"}
+        write_result(tmp_path / "runs" / name, made)
+    return tmp_path / "runs"
 
 
 def test_only_clean_controls_count(runs: Path) -> None:
@@ -37,15 +40,17 @@ def test_only_clean_controls_count(runs: Path) -> None:
     assert gains["a"][0]["cat"] == pytest.approx(0.4)
 
 
-def test_the_largest_gain_is_the_reading(runs: Path) -> None:
-    text = hubness.describe(hubness.clean_gains(runs))
-    assert "a: largest gain 0.40 (mean 0.40 over 1 clean models); cat +0.40" in text
-    assert "b: largest gain 0.10" in text
+@pytest.mark.usefixtures("runs")
+def test_the_largest_gain_is_the_reading(inside: Inside) -> None:
+    code, shown, complaint = inside("hubness", "runs")
+    assert (code, complaint) == (0, "")
+    assert "a: largest gain 0.40 (mean 0.40 over 1 clean models); cat +0.40" in shown
+    assert "b: largest gain 0.10" in shown
 
 
-def test_without_a_clean_control_it_says_how_to_make_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hubness, "load_results", lambda _: [])
-    with pytest.raises(ValueError, match="attack=none"):
-        hubness.clean_gains(tmp_path)
+def test_without_a_clean_control_it_says_how_to_make_one(inside: Inside, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    code, shown, complaint = inside("hubness", "runs")
+    assert (code, shown, complaint.count("\n")) == (1, "", 1)
+    assert complaint.startswith("error: runs has no clean control")
+    assert "attack=none" in complaint
