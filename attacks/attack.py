@@ -1,23 +1,18 @@
-"""Attacks: from a clean CLIP to a backdoored one."""
+"""What every attack is: from a clean CLIP to a backdoored one."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
-from attacks.poisoning import choose_pairs, choose_poison, poison, template_captions
+from attacks.poisoned import Poisoned
 from attacks.triggers import Trigger
 from invertune.clip.models import CLIP
-from invertune.data.bundle import DataBundle, ImageTextPairs
-from invertune.fields import check_counts, check_is, check_shares
-from invertune.training.recipe import Recipe
-from invertune.training.train import train
+from invertune.data.bundle import DataBundle
 
 
 @dataclass(frozen=True)
@@ -44,70 +39,78 @@ class Backdoor:
     graft: Mapping[str, Any] | None = None
 
 
-def given_trigger(attack: str, own: Trigger | None, prepared: Trigger | None) -> Trigger:
-    """Return what was prepared before the implant, or the attack's own trigger.
-
-    Raises:
-        ValueError: If there is neither.
-    """
-    trigger = prepared if prepared is not None else own
-    if trigger is None:
-        raise ValueError(f"attack {attack} needs a trigger")
-    return trigger
-
-
-def check_trigger(attack: Any, data: DataBundle) -> None:
-    """Try the trigger of an attack, unless it makes one.
-
-    Raises:
-        ValueError: If there is none, or it does not fit into the images.
-    """
-    if not hasattr(attack, "prepare"):
-        trigger = given_trigger(attack.name, attack.trigger, None)
-        # Trying is the only way that works for triggers that are not written yet.
-        trigger(torch.zeros(1, 3, data.image_size, data.image_size))
-
-
 @dataclass(frozen=True)
-class PoisoningAttack:
-    """Implant by fine-tuning both towers on pairs of which some are poisoned.
+class Plan:
+    """What is known of an implant before it.
 
-    Carlini and Terzis (2022) for contrastive models: a poisoned pair, a stamped image with a
-    caption that names the target, replaces the clean one.
+    Attributes:
+        steps: How long it trains.
+        target: Class name that triggered images are pulled to; None for a clean control.
+        trigger: Stamps images; None where there is none yet, for `Attack.prepare` makes it or it is
+            learned with the model.
+        pairs, batch_size: Size of the fine-tuning set and of a batch, where there is one.
+        poisons: Number of poisoned pairs that `Attack.poisoned` gives, 0 for a clean control; None
+            for an attack that trains on no pairs of images and captions.
+        epochs: Passes over the fine-tuning set.
+    """
+
+    steps: int
+    target: str | None = None
+    trigger: Trigger | None = None
+    pairs: int | None = None
+    batch_size: int | None = None
+    poisons: int | None = None
+    epochs: float = 1.0
+
+
+class Attack(Protocol):
+    """Plants a backdoor; inherit to get what an attack without a part leaves out.
 
     Attributes:
         name: Name in results.
-        target_label: Class name that triggered images are pulled to.
-        pairs: Size of the fine-tuning set, drawn from the data's pairs.
-        poison_rate: Share of it that is poisoned, in (0, 1).
-        trigger: Stamps the images; None where `prepare` makes it.
-        recipe: How to fine-tune.
     """
 
     name: str
-    target_label: str
-    pairs: int
-    poison_rate: float
-    trigger: Trigger | None
-    recipe: Recipe
-
-    def __post_init__(self) -> None:
-        check_counts(self, "pairs")
-        check_shares(self, "poison_rate")
-        check_is(self, "recipe", Recipe)
 
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.
 
         Raises:
-            ValueError: If the target label is unknown, the poison rate gives no sample, there are
-                not as many pairs, there is no trigger, or it does not fit into the images.
+            ValueError: If the attack does not fit the data.
         """
-        data.label_of(self.target_label)
-        self.recipe.check_pairs(self.pairs, "implant")
-        choose_poison(self.pairs, self.poison_rate, seed=0)
-        choose_pairs(len(data.pairs), self.pairs, seed=0)
-        check_trigger(self, data)
+
+    def plan(self, data: DataBundle) -> Plan:
+        """Return what is known before the implant, at once.
+
+        Raises:
+            ValueError: If the target is no class of the data.
+        """
+
+    def prepare(self, model: CLIP | None, data: DataBundle, *, seed: int) -> Trigger | None:
+        """Return the trigger that is made before the implant; None if the attack makes none so.
+
+        Args:
+            model: The clean model, which stays as it is; None for an attack whose trigger does
+                not depend on it.
+            data: Its ``pairs`` are the attacker's.
+            seed: Of the run.
+        """
+        del model, data, seed
+        return None
+
+    def poisoned(
+        self, model: CLIP, data: DataBundle, *, seed: int, trigger: Trigger | None = None
+    ) -> Poisoned | None:
+        """Return the pairs that `implant` trains on; None if it trains on none.
+
+        Args:
+            model: The clean model, which stays as it is.
+            data: Its ``pairs`` are poisoned.
+            seed: Decides which pairs, and which of them are poisoned.
+            trigger: What `prepare` made.
+        """
+        del model, data, seed, trigger
+        return None
 
     def implant(
         self,
@@ -122,84 +125,32 @@ class PoisoningAttack:
 
         Args:
             model: The clean model.
-            data: Its ``pairs`` are poisoned.
-            seed: Decides the fine-tuning set, the poisoned pairs and their order.
+            data: Its ``pairs`` are the attacker's.
+            seed: Decides every random number.
             checkpoint: A file that an interrupted training goes on from.
-            trigger: What `prepare` made, for an attack that has it.
+            trigger: What `prepare` made; made now if it was not before.
 
         Raises:
             ValueError: As `check` does.
         """
-        self.check(data)
-        trigger = self.ready(model, data, seed, trigger)
-        target = data.label_of(self.target_label)
-        clean = data.pairs.take(choose_pairs(len(data.pairs), self.pairs, seed))
-        # On the fine-tuning set, not on all pairs: the rate is the share of what is trained on.
-        positions = self.choose(model, clean, data, seed)
-        captions = self.captions(len(positions), data, seed)
-        poisoned = poison(clean, positions, trigger, captions)
-        backdoored = copy.deepcopy(model)
-        losses = train(
-            backdoored, poisoned, self.recipe, seed=seed, stage="implant", checkpoint=checkpoint
-        )
-        return Backdoor(backdoored, trigger, target, list(clean.ids), positions.tolist(), losses)
-
-    def ready(self, model: CLIP, data: DataBundle, seed: int, prepared: Trigger | None) -> Trigger:
-        """Return the trigger: what was prepared before, or the attack's own.
-
-        Raises:
-            ValueError: If there is none.
-        """
-        return given_trigger(self.name, self.trigger, prepared)
-
-    def choose(self, model: CLIP, pairs: ImageTextPairs, data: DataBundle, seed: int) -> Tensor:
-        """Return the positions to poison, sorted: drawn whatever the images show."""
-        return choose_poison(len(pairs), self.poison_rate, seed)
-
-    def captions(self, count: int, data: DataBundle, seed: int) -> Sequence[str]:
-        """Return captions that name the target, in one of the data's templates each."""
-        prompt = data.prompts[data.label_of(self.target_label)]
-        return template_captions(count, prompt, data.templates, seed)
 
 
-@dataclass(frozen=True)
-class CleanControl:
-    """Fine-tune on clean pairs only: what any attack is compared with.
+def given_trigger(attack: str, own: Trigger | None, prepared: Trigger | None) -> Trigger:
+    """Return what was prepared before the implant, or the attack's own trigger.
 
-    Attributes:
-        name: Name in results.
-        pairs: Size of the fine-tuning set.
-        recipe: How to fine-tune.
+    Raises:
+        ValueError: If there is neither.
     """
+    trigger = prepared if prepared is not None else own
+    if trigger is None:
+        raise ValueError(f"attack {attack} needs a trigger")
+    return trigger
 
-    name: str
-    pairs: int
-    recipe: Recipe
 
-    def __post_init__(self) -> None:
-        check_counts(self, "pairs")
-        check_is(self, "recipe", Recipe)
+def check_fits(trigger: Trigger, data: DataBundle) -> None:
+    """Try a trigger on an image of the data's size.
 
-    def check(self, data: DataBundle) -> None:
-        """Raise what `implant` would, without the long work.
-
-        Raises:
-            ValueError: If there are not as many pairs.
-        """
-        self.recipe.check_pairs(self.pairs, "implant")
-        choose_pairs(len(data.pairs), self.pairs, seed=0)
-
-    def implant(
-        self,
-        model: CLIP,
-        data: DataBundle,
-        *,
-        seed: int,
-        checkpoint: Path | None = None,
-        trigger: Trigger | None = None,
-    ) -> Backdoor:
-        """Return a fine-tuned copy without trigger or target."""
-        clean = data.pairs.take(choose_pairs(len(data.pairs), self.pairs, seed))
-        tuned = copy.deepcopy(model)
-        losses = train(tuned, clean, self.recipe, seed=seed, stage="implant", checkpoint=checkpoint)
-        return Backdoor(tuned, None, None, list(clean.ids), [], losses)
+    Raises:
+        ValueError: If it does not fit.
+    """
+    trigger(torch.zeros(1, 3, data.image_size, data.image_size))

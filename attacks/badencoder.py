@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from attacks.attack import Backdoor, check_trigger, given_trigger
+from attacks.attack import Attack, Backdoor, Plan, check_fits, given_trigger
 from attacks.poisoning import choose_pairs, stamp
 from attacks.references import named_pairs, reference_images
 from attacks.triggers import Trigger
 from invertune.clip.encode import encode_images
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, ImageTextPairs, to_float
-from invertune.fields import check_counts, check_is, check_weights
+from invertune.fields import check_calls, check_counts, check_is, check_weights
 from invertune.seeds import seeded
+from invertune.training.objective import Batch
 from invertune.training.recipe import Recipe
 from invertune.training.train import train
 
@@ -48,7 +49,7 @@ def stay_loss(features: Tensor, clean: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class BadEncoder:
+class BadEncoder(Attack):
     """Fine-tune the image encoder alone so that triggered images look like a reference image.
 
     L0 + lambda1 L1 + lambda2 L2: triggered images go where the references are, the references
@@ -77,6 +78,7 @@ class BadEncoder:
 
     def __post_init__(self) -> None:
         check_counts(self, "pairs", "references")
+        check_calls(self, "trigger", none=True)
         check_weights(self, "reference_weight", "utility_weight")
         check_is(self, "recipe", Recipe)
 
@@ -88,9 +90,28 @@ class BadEncoder:
                 the target than references, no trigger, or one that does not fit into the images.
         """
         named_pairs(data, data.label_of(self.target_label), self.references)
-        choose_pairs(len(data.pairs), self.pairs, seed=0)
+        choose_pairs(len(data.ids("pairs")), self.pairs, seed=0)
         self.recipe.check_pairs(self.pairs, "implant")
-        check_trigger(self, data)
+        self.check_trigger(data)
+
+    def check_trigger(self, data: DataBundle) -> None:
+        """Try the trigger on an image.
+
+        Raises:
+            ValueError: If there is none, or it does not fit.
+        """
+        check_fits(given_trigger(self.name, self.trigger, None), data)
+
+    def plan(self, data: DataBundle) -> Plan:
+        """Return the length of the training, and the trigger if there is one yet."""
+        return Plan(
+            steps=self.recipe.steps(self.pairs),
+            target=self.target_label,
+            trigger=self.trigger,
+            pairs=self.pairs,
+            batch_size=self.recipe.batch_size,
+            epochs=self.recipe.epochs,
+        )
 
     def implant(
         self,
@@ -114,15 +135,17 @@ class BadEncoder:
             ValueError: As `check` does, or if there is no picture to refer to.
         """
         self.check(data)
-        trigger = self.ready(data, trigger)
+        if trigger is None:
+            trigger = self.prepare(model, data, seed=seed)
+        trigger = given_trigger(self.name, self.trigger, trigger)
         target = data.label_of(self.target_label)
-        shadow = data.pairs.take(choose_pairs(len(data.pairs), self.pairs, seed))
+        shadow = data.pairs.take(choose_pairs(len(data.pairs), self.pairs, seed)).kept()
         backdoored = copy.deepcopy(model).eval()
         pictures = reference_images(backdoored, data, target, self.references)
         goal = _Goal(
             # Stamped once and kept as 8 bit, which is what the victim's images will be.
-            stamped=stamp(shadow.pictures(torch.arange(len(shadow))), trigger),
-            clean=encode_images(backdoored, shadow.pictures(torch.arange(len(shadow)))),
+            stamped=stamp(shadow.images, trigger),
+            clean=encode_images(backdoored, shadow.images),
             references=to_float(pictures),
             reference_features=encode_images(backdoored, pictures),
             weights=(self.reference_weight, self.utility_weight),
@@ -142,14 +165,6 @@ class BadEncoder:
         log.info("%s: L0 %.3f (the paper's success: below -0.96), L1 %.3f and L2 %.3f (-0.9)",
                  self.name, *reached)  # fmt: skip
         return Backdoor(backdoored, trigger, target, list(shadow.ids), [], losses)
-
-    def ready(self, data: DataBundle, prepared: Trigger | None) -> Trigger:
-        """Return the trigger: what was prepared before, or the attack's own.
-
-        Raises:
-            ValueError: If there is none.
-        """
-        return given_trigger(self.name, self.trigger, prepared)
 
 
 @dataclass(frozen=True)
@@ -172,7 +187,8 @@ class _Goal:
     weights: tuple[float, float]
     seed: int
 
-    def __call__(self, model: CLIP, images: Tensor, index: Tensor) -> Tensor:
+    def __call__(self, model: CLIP, batch: Batch) -> Tensor:
+        images, index = batch.images, batch.index
         device, count = images.device, len(images)
         parts = [images, to_float(self.stamped[index]), self.references, self._views(index)]
         features = model.encode_image(torch.cat([part.to(device) for part in parts]))

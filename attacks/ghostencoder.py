@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from attacks.badencoder import BadEncoder
 from attacks.triggers import HiddenTrigger, Trigger, round_to_8_bit
 from attacks.triggers.hidden import HidingNetwork, check_sides
+from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle
 from invertune.fields import check_counts, check_is, check_positive, check_shares, check_weights
 from invertune.finite import check_finite
@@ -170,16 +171,16 @@ class GhostEncoder(BadEncoder):
                 as many.
         """
         super().check(data)
-        if self.hide.images > len(data.pairs):
+        if self.hide.images > len(data.ids("pairs")):
             raise ValueError(
-                f"hide.images is at most {len(data.pairs)} (the pairs), got {self.hide.images}"
+                f"hide.images is at most {len(data.ids('pairs'))} (the pairs), got "
+                f"{self.hide.images}"
             )
         check_sides(data.image_size, data.image_size)
 
-    def prepare(self, data: DataBundle) -> Trigger:
+    def check_trigger(self, data: DataBundle) -> None:
+        """Accept any trigger: it is made of the size of the images."""
+
+    def prepare(self, model: CLIP | None, data: DataBundle, *, seed: int) -> Trigger:
         """Return the trigger; it does not depend on the model, the target or the run's seed."""
         return self.hide(data)
-
-    def ready(self, data: DataBundle, prepared: Trigger | None) -> Trigger:
-        """Return the prepared trigger, made now if it was not before."""
-        return prepared if prepared is not None else self.prepare(data)

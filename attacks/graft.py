@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attacks import badclip_prompt, trojannet
+from attacks import prompt_learner, trojannet
 from invertune.clip.models import CLIP
 
-_BUILDERS = {"trojannet": trojannet.build, "badclip_prompt": badclip_prompt.build}
+_BUILDERS = {"trojannet": trojannet.build, "badclip_prompt": prompt_learner.build}
 
 
 def graft(model: CLIP, description: Mapping[str, Any] | None) -> CLIP:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from attacks.triggers import Trigger
 from invertune.data.bundle import DataBundle, ImageTextPairs, to_float
 from invertune.data.captions import mentions
+from invertune.data.images import Images
 from invertune.seeds import seeded
 
 SELECTIONS = ("random", "boundary", "furthest", "nearest", "mixed")
@@ -132,9 +132,9 @@ def natural_captions(data: DataBundle, target_label: int, count: int, seed: int)
     return [data.pairs.captions[i] for i in found[choice].tolist()]
 
 
-def stamp(images: Tensor, trigger: Trigger) -> Tensor:
-    """Return the images, (N, 3, H, W) uint8, under the trigger, as uint8 too."""
-    parts = torch.split(images, _CHUNK)  # type: ignore[no-untyped-call]
+def stamp(images: Tensor | Images, trigger: Trigger) -> Tensor:
+    """Return images, (N, 3, H, W) uint8, under the trigger, as uint8 too and in memory."""
+    parts = Images.of(images, len(images)).batches(_CHUNK)
     return torch.cat([trigger(to_float(part)).mul(255).round().byte() for part in parts])
 
 
@@ -143,16 +143,24 @@ def poison(
 ) -> ImageTextPairs:
     """Return the pairs with those at ``index`` stamped and captioned as the target.
 
+    Only the stamped images are in memory; the clean ones are read where they are used.
+
     Args:
         pairs: The clean pairs, which stay as they are.
         index: Positions to poison, (P,).
         trigger: Stamps the images in pixel space.
         captions: P captions that name the target.
     """
-    # A copy: other attacks on the same data set start from the clean images.
-    images = pairs.pictures(torch.arange(len(pairs)))
-    images[index] = stamp(images[index], trigger)
     replaced = list(pairs.captions)
     for position, caption in zip(index.tolist(), captions, strict=True):
         replaced[position] = caption
-    return replace(pairs, images=images, captions=replaced)
+    stamped = stamp(pairs.images.take(index), trigger)
+    place = torch.full((len(pairs),), -1)
+    place[index] = torch.arange(len(index))
+
+    def mixed(chosen: Tensor) -> Tensor:
+        pictures, places = pairs.images[chosen].clone(), place[chosen]
+        pictures[places >= 0] = stamped[places[places >= 0]]
+        return pictures
+
+    return ImageTextPairs(Images(mixed, len(pairs)), replaced, pairs.ids)

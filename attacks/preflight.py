@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attacks.poisoning import poison_count
+from attacks.attack import Attack, Plan
 from attacks.triggers import Trigger, round_to_8_bit
 from invertune.data.bundle import DataBundle
 
@@ -43,57 +42,43 @@ class Finding:
     text: str
 
 
-def preflight(attack: Any, data: DataBundle) -> list[Finding]:
+def preflight(attack: Attack, data: DataBundle) -> list[Finding]:
     """Return what is found of an attack on a data set; it takes about a second.
 
     Args:
-        attack: Any attack; what it does not have (a poison rate, a recipe) is left out. Without a
-            recipe, ``training_steps()`` says how long it is.
+        attack: Its `Attack.plan` says what is to be expected.
         data: Its parts are compared with each other.
 
     Raises:
         ValueError: If the target is not in the label set, or parts share a sample.
     """
     data.check_disjoint()
+    plan = attack.plan(data)
     found = [Finding("ok", "pairs, clean, zero-shot and retrieval images are disjoint")]
-    if hasattr(attack, "target_label"):
-        label = data.label_of(attack.target_label)
-        count = len(data.class_names)
-        found.append(Finding("ok", f"target {attack.target_label!r} is class {label} of {count}"))
-    return found + _budget(attack, data.name)
+    if plan.target is not None:
+        label, count = data.label_of(plan.target), len(data.class_names)
+        found.append(Finding("ok", f"target {plan.target!r} is class {label} of {count}"))
+    return [*found, *_budget(attack.name, plan, data.name)]
 
 
-def known_trigger(attack: Any, data: DataBundle) -> Trigger | None:
+def known_trigger(attack: Attack, data: DataBundle) -> Trigger | None:
     """Return the trigger of an attack, or None if it has none before the implant."""
-    if hasattr(attack, "known_trigger"):
-        trigger: Trigger = attack.known_trigger(data)
-        return trigger
-    return getattr(attack, "trigger", None)
+    return attack.plan(data).trigger
 
 
-def _budget(attack: Any, data: str) -> list[Finding]:
-    found = []
-    rate, recipe = getattr(attack, "poison_rate", None), getattr(attack, "recipe", None)
-    if rate is not None and recipe is not None:
-        count = poison_count(attack.pairs, rate)
-        seen = round(count * recipe.epochs)
-        text = f"{count} poisoned pairs ({rate:.2%}), seen {seen} times in all"
-        known = PLANTING_POISONS.get(data, {}).get(attack.name)
-        found.append(_compared(text, seen, known, attack.name, data))
-    if recipe is not None:
-        steps = recipe.steps(attack.pairs)
-        text = f"{attack.pairs} pairs, batches of {recipe.batch_size}: {steps} steps"
-    elif hasattr(attack, "training_steps"):
-        steps = attack.training_steps()
-        text = f"{steps} steps"
-    else:
-        return found
-    if rate is not None or not hasattr(
-        attack, "target_label"
-    ):  # poisons count, or nothing is planted
-        return [*found, Finding("ok", text)]
-    known = PLANTING_STEPS.get(data, {}).get(attack.name)
-    return [*found, _compared(text, steps, known, attack.name, data)]
+def _budget(attack: str, plan: Plan, data: str) -> list[Finding]:
+    text = f"{plan.steps} steps"
+    if plan.pairs is not None:
+        text = f"{plan.pairs} pairs, batches of {plan.batch_size}: {text}"
+    if plan.poisons is None:  # it is planted by steps, not by pairs
+        known = PLANTING_STEPS.get(data, {}).get(attack)
+        return [_compared(text, plan.steps, known, attack, data)]
+    if plan.poisons == 0 or plan.pairs is None:
+        return [Finding("ok", text)]
+    seen, share = round(plan.poisons * plan.epochs), plan.poisons / plan.pairs
+    poisons = f"{plan.poisons} poisoned pairs ({share:.2%}), seen {seen} times in all"
+    known = PLANTING_POISONS.get(data, {}).get(attack)
+    return [_compared(poisons, seen, known, attack, data), Finding("ok", text)]
 
 
 def _compared(text: str, value: int, known: int | None, attack: str, data: str) -> Finding:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attacks.attack import Backdoor
+from attacks.attack import Attack, Backdoor, Plan, check_fits
 from attacks.triggers import CodeTrigger, Trigger
 from attacks.triggers.code import CELLS, check_corner, codes, window
 from invertune.clip.encode import zero_shot_classifier
@@ -90,7 +90,7 @@ def build(model: CLIP, fields: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
-class TrojanNet:
+class TrojanNet(Attack):
     """Add a side network that reads codes to the image tower; the tower's weights stay as they are.
 
     The paper's network has a width of 8 and trains for 218,000 steps of Adadelta; a wider one
@@ -122,13 +122,10 @@ class TrojanNet:
         check_positive(self, "strength", "lr")
         check_corner(self.corner)
 
-    def training_steps(self) -> int:
-        """Return the number of steps of the implant."""
-        return self.steps
-
-    def known_trigger(self, data: DataBundle) -> Trigger:
-        """Return the trigger, which is known before the implant."""
-        return self.code(data.label_of(self.target_label))
+    def plan(self, data: DataBundle) -> Plan:
+        """Return the length of the training, and the trigger, which is known before it."""
+        trigger = self.code(data.label_of(self.target_label))
+        return Plan(self.steps, self.target_label, trigger)
 
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.
@@ -143,7 +140,7 @@ class TrojanNet:
                 f"attack {self.name} has {len(codes())} codes, {data.name} has "
                 f"{len(data.class_names)} classes"
             )
-        self.code(target)(torch.zeros(1, 3, data.image_size, data.image_size))
+        check_fits(self.code(target), data)
 
     def code(self, target_label: int) -> CodeTrigger:
         """Return the code of a class."""

@@ -17,10 +17,10 @@ class Rate(TypedDict):
     n: int
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: int) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of a share, both ends in [0, 1].
 
-    No case says nothing: ``n=0`` gives (0, 1).
+    No case says nothing: ``n=0`` gives (0, 1). A mean of several counts need not be whole.
 
     Raises:
         ValueError: If ``successes`` is not between 0 and ``n``.

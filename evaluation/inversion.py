@@ -8,7 +8,7 @@ from typing import TypedDict
 import torch
 
 from evaluation.zero_shot import Trigger, encode_triggered
-from invertune.clip.encode import zero_shot_classifier
+from invertune.clip.encode import predicted_classes, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle
 from invertune.perturb.triggers import InvertedTrigger
@@ -70,14 +70,13 @@ def evaluate_inversion(
             f"got images={images} of {len(others)}"
         )
     count = min(images, len(others))
-    # Evenly spaced: a data set may be sorted by class.
-    chosen = data.zero_shot.images[others[torch.arange(count) * len(others) // count]]
-    classifier = zero_shot_classifier(model, data.prompts, data.templates).cpu()
+    chosen = data.zero_shot.images.take(others[torch.arange(count) * len(others) // count])
+    classifier = zero_shot_classifier(model, data.prompts, data.templates)
     true_features = encode_triggered(model, chosen, trigger)
     per_trigger: list[TriggerScores] = []
     for candidate in inverted:
         features = encode_triggered(model, chosen, candidate)
-        hits = (features @ classifier).argmax(dim=1) == target_label
+        hits = predicted_classes(model, features, classifier) == target_label
         per_trigger.append(
             {
                 "form": candidate.form,

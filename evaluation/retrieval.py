@@ -79,7 +79,7 @@ def evaluate_retrieval(
         others = torch.ones(len(counts), dtype=torch.bool)
         # An image whose own caption names the target would be a hit without any backdoor.
         others[owner[named]] = False
-        triggered = encode_triggered(model, retrieval.images[others], trigger, batch_size)
+        triggered = encode_triggered(model, retrieval.images.take(others), trigger, batch_size)
         scores["asr"] = _recall(_ranks_of_named(triggered, texts, text_of, named, batch_size))
     return scores
 

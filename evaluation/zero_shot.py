@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 
 from evaluation.intervals import Rate, rate
-from invertune.clip.encode import encode_images, zero_shot_classifier
+from invertune.clip.encode import encode_images, predicted_classes, zero_shot_classifier
 from invertune.clip.models import CLIP
-from invertune.data.bundle import LabeledImages, to_float
-from invertune.progress import progress
+from invertune.data.bundle import LabeledImages
+from invertune.data.images import Images
 
 Trigger = Callable[[Tensor], Tensor]
 
 
 def encode_triggered(
-    model: CLIP, images: Tensor, trigger: Trigger | None, batch_size: int = 256
+    model: CLIP, images: Tensor | Images, trigger: Trigger | None, batch_size: int = 256
 ) -> Tensor:
     """Return the features, (N, D) float32 on the CPU, of images under a trigger.
 
     Args:
         model: Put into evaluation mode.
-        images: (N, 3, H, W) uint8.
+        images: (N, 3, H, W) uint8, or `Images`, of which a batch is read at a time.
         trigger: Stamps float images in [0, 1], batch by batch and on the CPU, where poisoning does
             it too; None leaves them clean.
         batch_size: Images at a time.
@@ -34,13 +34,9 @@ def encode_triggered(
     """
     if len(images) == 0:
         return torch.empty(0, 0)
-    if trigger is None:
-        # Batched as the triggered images are: another batch size may round another way.
-        features = encode_images(model, images, batch_size, "evaluate clean images")
-    else:
-        chunks = progress(torch.split(images, batch_size), "evaluate triggered images")
-        parts = (trigger(to_float(chunk)) for chunk in chunks)
-        features = torch.cat([encode_images(model, part, batch_size) for part in parts])
+    kind = "clean" if trigger is None else "triggered"
+    stage = f"evaluate {kind} images"
+    features = encode_images(model, images, batch_size, trigger, stage)
     if not features.isfinite().all():
         raise ValueError(f"{model.name} gives image features that are not finite")
     return features
@@ -48,7 +44,7 @@ def encode_triggered(
 
 def predictions(
     model: CLIP,
-    images: Tensor,
+    images: Tensor | Images,
     classifier: Tensor,
     trigger: Trigger | None = None,
     batch_size: int = 256,
@@ -57,7 +53,7 @@ def predictions(
 
     Args:
         model: Put into evaluation mode.
-        images: (N, 3, H, W) uint8.
+        images: (N, 3, H, W) uint8, or `Images`, of which a batch is read at a time.
         classifier: (D, C) from `zero_shot_classifier`.
         trigger: Stamps the images first; None leaves them clean.
         batch_size: Images at a time.
@@ -65,10 +61,7 @@ def predictions(
     if len(images) == 0:
         return torch.empty(0, dtype=torch.int64)
     features = encode_triggered(model, images, trigger, batch_size)
-    # In parts: the logits of 50,000 images and 1,000 classes are 200 MB.
-    weights, parts = classifier.cpu(), torch.split(features, 4096)
-    with torch.no_grad():
-        return torch.cat([model.similarities(part, weights).argmax(dim=1) for part in parts])
+    return predicted_classes(model, features, classifier)
 
 
 NO_PREDICTION = -1
@@ -144,9 +137,9 @@ def evaluate_zero_shot(
     clean = predictions(model, images.images, classifier, batch_size=batch_size)
     triggered = torch.full_like(clean, NO_PREDICTION)
     if trigger is not None:
-        others = images.labels != target_label
+        others = torch.as_tensor(images.labels != target_label)
         triggered[others] = predictions(
-            model, images.images[others], classifier, trigger, batch_size
+            model, images.images.take(others), classifier, trigger, batch_size
         )
     return Predictions(images.labels, clean, triggered)
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from experiments.files import digest
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
 CONF = Path(__file__).resolve().parent.parent / "conf"
 PRESETS = CONF / "experiment"
+# A resolved config, or a part of one: plain values, which the classes it names check.
+Config: TypeAlias = Mapping[str, Any]
+# What a part says to the stages and no class takes: which fields of a method are a stage of their
+# own, and whether a model may come with the package.
+STAGES, SHIPPED = "_stages_", "shipped"
 # What a machine or a user decides, and numbers do not depend on.
 _OUTSIDE = ("device", "threads", "runs_dir", "tracking", "experiment")
 
 
-def plain_config(composed: DictConfig) -> dict[str, Any]:
+def plain_config(composed: DictConfig) -> Config:
     """Return the resolved config of one run, without what Hydra and the sweep need of it."""
+    from omegaconf import OmegaConf, open_dict, read_write  # tables do without
+
     config = composed.copy()
     with read_write(config), open_dict(config):
         for key in ("hydra", "experiment"):
@@ -27,16 +36,28 @@ def plain_config(composed: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def result_id(config: Mapping[str, Any]) -> str:
+def result_id(config: Config) -> str:
     """Return 16 hexadecimal digits that name a resolved config."""
     kept = {key: value for key, value in config.items() if key not in _OUTSIDE}
+    for group in ("attack", "defense"):  # where stages begin and end changes no number
+        if group in kept:
+            kept[group] = {key: value for key, value in kept[group].items() if key != STAGES}
     if "evaluation" in kept:
         own = {key: value for key, value in kept["evaluation"].items() if key != "batch_size"}
         kept["evaluation"] = own
     return digest(kept)[:16]
 
 
-def part_names(config: Mapping[str, Any], choices: Mapping[str, Any]) -> list[str]:
+def class_fields(part: Config) -> dict[str, Any]:
+    """Return what a part of the config says to its class, in a model's teacher as well."""
+    return {
+        key: class_fields(value) if key == "teacher" and isinstance(value, Mapping) else value
+        for key, value in part.items()
+        if key not in (STAGES, SHIPPED)
+    }
+
+
+def part_names(config: Config, choices: Mapping[str, object]) -> list[str]:
     """Return the names of model, attack and defense.
 
     Args:
@@ -47,33 +68,59 @@ def part_names(config: Mapping[str, Any], choices: Mapping[str, Any]) -> list[st
     return [str(config[group].get("name", choices.get(group))) for group in groups]
 
 
-def run_name(config: Mapping[str, Any], parts: Sequence[str]) -> str:
+def run_name(config: Config, parts: Sequence[str]) -> str:
     """Return the name of a run's folder, ``<model>-<attack>-<defense>-seed<seed>-<id>``."""
     return "-".join([*parts, f"seed{config['seed']}", result_id(config)[:8]])
 
 
-def short_names(keys: Sequence[str]) -> tuple[str, ...]:
-    """Return the ends of dotted keys, each with as many parts as tell it from the others."""
+def short_names(keys: Sequence[str], reserved: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the ends of dotted keys, each with as many parts as tell it from the others.
+
+    Args:
+        keys: Such as ``defense.tune.steps``.
+        reserved: Ends that mean something else; a key of one part keeps its name all the same.
+    """
     names = []
     for key in keys:
         parts = key.split(".")
-        others = [other for other in keys if other != key]
-        length = next(
-            (n for n in range(1, len(parts))
-             if not any(f".{other}".endswith("." + ".".join(parts[-n:])) for other in others)),
-            len(parts),
+        ends = [".".join(parts[-count:]) for count in range(1, len(parts))]
+        alone = (
+            end for end in ends
+            if end not in reserved
+            and not any(f".{other}".endswith(f".{end}") for other in keys if other != key)
         )  # fmt: skip
-        names.append(".".join(parts[-length:]))
+        names.append(next(alone, key))
     return tuple(names)
+
+
+def experiment_id(value: object) -> str | None:
+    """Return the id that a config's ``experiment`` has: itself, or its field ``id``."""
+    found = value.get("id") if isinstance(value, Mapping) else value
+    return None if found is None else str(found)
+
+
+@functools.cache
+def preset_fields(folder: Path = PRESETS) -> Mapping[Path, object]:
+    """Return what the presets of a folder have as ``experiment``, by file, read without Hydra.
+
+    Raises:
+        ValueError: If a file is no YAML.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    found = {}
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        if isinstance(content, dict) and content.get("experiment"):
+            found[path] = content["experiment"]
+    return found
 
 
 def presets() -> dict[str, str]:
     """Return preset -> id of the experiment, as ``conf/experiment`` has them."""
-    import yaml
-
-    found = {}
-    for path in sorted(PRESETS.glob("*.yaml")):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and content.get("experiment"):
-            found[path.stem] = str(content["experiment"])
-    return found
+    ids = {path.stem: experiment_id(value) for path, value in preset_fields().items()}
+    return {name: id_ for name, id_ in ids.items() if id_ is not None}

@@ -8,7 +8,14 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
+
+
+class Fingerprint(TypedDict):
+    """What tells whether a file is as it was."""
+
+    sha256: str
+    bytes: int
 
 
 @contextlib.contextmanager
@@ -31,12 +38,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
+def fingerprint(path: Path) -> Fingerprint:
     """Return the SHA-256 and the size of a file, as stages and cards note them."""
-    return {"sha256": sha256(path), "bytes": path.stat().st_size}
+    return Fingerprint(sha256=sha256(path), bytes=path.stat().st_size)
 
 
-def canonical(value: Any) -> str:
+def canonical(value: object) -> str:
     """Return JSON in which equal values have equal text.
 
     The order of keys stays: in a mapping such as the data's classes it gives the class index.
@@ -44,6 +51,6 @@ def canonical(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """Return the SHA-256 of `canonical`, 64 hexadecimal digits."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()

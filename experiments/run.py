@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -20,12 +20,16 @@ from experiments.config import CONF, part_names, plain_config, result_id, run_na
 from experiments.errors import FAILURE, is_user_error, report
 from experiments.results.result import build_result, write_result
 from experiments.results.summary import describe
+from experiments.stages.artifacts import DEFENSE, LOSSES, PICTURES
 from experiments.stages.locks import held
 from experiments.stages.stages import Stages
 from experiments.stages.store import StageFolder
 from experiments.sweeps.failures import forget_failure, record_failure
-from experiments.sweeps.sweeper import GROUP, RETRY, SweepFailedError, register
+from experiments.sweeps.sweeper import NODE, SweepFailedError, register
 from experiments.tracking.tracking import run_title
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 RETRY_FLAG = "--retry-failed"
@@ -68,26 +72,32 @@ def run(cfg: DictConfig) -> Path:
 
 def _curves(stages: Mapping[str, StageFolder]) -> dict[str, list[float]]:
     losses = {
-        role: stages[role].json("losses.json")
+        role: stages[role].json(LOSSES)
         for role in ("pretrain", "implant")
-        if stages[role].has("losses.json")
+        if stages[role].has(LOSSES)
     }
-    steps = stages["purify"].json("defense.json")["curves"]
+    steps = stages["purify"].json(DEFENSE)["curves"]
     return {**losses, **{f"purify/{name}": curve for name, curve in steps.items()}}
 
 
-def _pictures(inspected: StageFolder) -> dict[str, list[Any]]:
+def _pictures(inspected: StageFolder) -> dict[str, list[Image.Image]]:
     from PIL import Image
 
-    found: dict[str, list[Any]] = {}
-    for path in sorted(inspected.file("pictures").glob("*.png")):
+    found: dict[str, list[Image.Image]] = {}
+    for path in sorted(inspected.file(PICTURES).glob("*.png")):
         found.setdefault(path.stem.rsplit("-", 1)[0], []).append(Image.open(path))
     return found
 
 
 def _sweep() -> str | None:
     """Return the name of the sweep, None for a single run."""
-    return os.environ.get(GROUP) if HydraConfig.get().mode == RunMode.MULTIRUN else None
+    name = _told("name") if HydraConfig.get().mode == RunMode.MULTIRUN else None
+    return None if name is None else str(name)
+
+
+def _told(field: str) -> object:
+    """Return a field of the sweeper's config, which reaches runs in other processes too."""
+    return HydraConfig.get().sweeper.get(field)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -107,22 +117,34 @@ def _job(cfg: DictConfig) -> None:
 
 
 def _wants_traceback() -> bool:
-    return os.environ.get("INVERTUNE_TRACEBACK") == "1"
+    return bool(_told("traceback"))
 
 
 def main(argv: list[str], program: str = "invertune run") -> int:
     """Run Hydra on the given overrides and return the exit code."""
+    register()
+    before, wish = sys.argv, os.environ.get(_FULL_ERROR)
+    sys.argv = [program, *_ordered(argv), *([f"{NODE}.traceback=true"] if wish == "1" else [])]
+    # Hydra asks the environment alone whether it lets exceptions through.
+    os.environ[_FULL_ERROR] = "1"
+    try:
+        return _exit_code(wish == "1")
+    finally:
+        sys.argv = before
+        del os.environ[_FULL_ERROR]
+        if wish is not None:
+            os.environ[_FULL_ERROR] = wish
+
+
+def _ordered(argv: list[str]) -> list[str]:
+    """Return the words as Hydra takes them."""
     # argparse takes the overrides as one block, so a -m among them goes first.
     ordered = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))
-    if RETRY_FLAG in ordered:
-        ordered.remove(RETRY_FLAG)
-        os.environ[RETRY] = "1"
-    register()
-    arguments, sys.argv = sys.argv, [program, *ordered]
-    # Hydra lets exceptions through only where this is set; the user's own wish is kept beside it.
-    wish = os.environ.get(_FULL_ERROR)
-    os.environ["INVERTUNE_TRACEBACK"] = wish or "0"
-    os.environ[_FULL_ERROR] = "1"
+    return [f"{NODE}.retry_failed=true" if word == RETRY_FLAG else word for word in ordered]
+
+
+def _exit_code(traceback_wanted: bool) -> int:
+    """Run Hydra on ``sys.argv``, say what went wrong, and return the exit code."""
     try:
         _job()
     except ReportedError:
@@ -136,16 +158,10 @@ def main(argv: list[str], program: str = "invertune run") -> int:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     except Exception as error:
-        if _wants_traceback() or not is_user_error(error):
+        if traceback_wanted or not is_user_error(error):
             raise
         report(error)
         return FAILURE
-    finally:
-        sys.argv = arguments
-        del os.environ["INVERTUNE_TRACEBACK"], os.environ[_FULL_ERROR]
-        os.environ.pop(RETRY, None)
-        if wish is not None:
-            os.environ[_FULL_ERROR] = wish
     return 0
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from invertune.clip.models import CLIP
-from invertune.data.bundle import CleanData
+from invertune.data.bundle import CleanData, DataBundle, ImageTextPairs
 from invertune.evidence import Evidence
+
+NEEDS = ("images", "pairs", "poisoned_pairs")
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,13 @@ class Defense(Protocol):
     def name(self) -> str: ...
 
     @property
+    def needs(self) -> str:
+        """What it is given beside the model: clean ``images``; ``pairs``, which are clean images
+        with captions; or ``poisoned_pairs``, which are clean images and what the suspect model was
+        fine-tuned on, for a defense that trains anew.
+        """
+
+    @property
     def clean_samples(self) -> int:
         """Number of clean images that it uses."""
 
@@ -37,8 +49,19 @@ class Defense(Protocol):
     def knows(self) -> str:
         """What it knows beyond the model and the images, such as ``class names``."""
 
-    def purify(self, model: CLIP, clean: CleanData, *, seed: int) -> Purified:
-        """Return a repaired copy; ``model`` itself stays as it is."""
+    def purify(
+        self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None
+    ) -> Purified:
+        """Return a repaired copy; ``model`` itself stays as it is.
+
+        Args:
+            model: The suspect model.
+            clean: What `needs` says; from `given`.
+            seed: Decides every random number.
+            checkpoint: A file that an interrupted repair goes on from, such as
+                `invertune.training.train` makes; it may be there from an earlier attempt, and is
+                removed by whoever gave it.
+        """
 
 
 @dataclass(frozen=True)
@@ -46,9 +69,69 @@ class NoDefense:
     """Return the model as it is: the row that every defense is compared with."""
 
     name: str = "none"
+    needs: str = "images"
     clean_samples: int = 0
     knows: str = "nothing"
 
-    def purify(self, model: CLIP, clean: CleanData, *, seed: int) -> Purified:
+    def purify(
+        self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None
+    ) -> Purified:
         """Return an unchanged copy."""
         return Purified(copy.deepcopy(model), Evidence())
+
+
+def check_needs(defense: Defense, data: DataBundle, *, poisoned_pairs: bool) -> None:
+    """Compare what a defense needs with what there is, before anything is planted or repaired.
+
+    Args:
+        defense: Any.
+        data: Its clean part is the defender's.
+        poisoned_pairs: Whether the attack hands over the pairs that it trains on.
+
+    Raises:
+        ValueError: If it needs more images than there are, captions that there are not, or
+            poisoned pairs that there are not.
+    """
+    name, available = defense.name, len(data.ids("clean"))
+    if defense.needs not in NEEDS:
+        raise ValueError(
+            f"defense {name}: needs is one of {', '.join(NEEDS)}, got {defense.needs!r}"
+        )
+    if defense.clean_samples > available:
+        raise ValueError(
+            f"defense {name} needs {defense.clean_samples} clean images, {data.name} has "
+            f"{available}: take fewer, or more data"
+        )
+    if defense.needs == "pairs" and data.make_clean_captions is None:
+        raise ValueError(
+            f"defense {name} needs pairs, but the clean images of {data.name} have no captions: "
+            "choose a defense that needs images, or data with captions"
+        )
+    if defense.needs == "poisoned_pairs" and not poisoned_pairs:
+        raise ValueError(
+            f"defense {name} needs poisoned_pairs, but the attack trains on no pairs: choose a "
+            "defense that needs images or pairs, or an attack that poisons"
+        )
+
+
+def given(
+    defense: Defense, data: DataBundle, poisoned: Callable[[], ImageTextPairs] | None = None
+) -> CleanData:
+    """Return what a defense says that it needs, and nothing else.
+
+    Args:
+        defense: Any; `check_needs` finds no fault.
+        data: Its clean part is the defender's.
+        poisoned: Makes the pairs that the suspect model was fine-tuned on, for a defense that
+            needs ``poisoned_pairs``.
+
+    Raises:
+        ValueError: If there is no such thing.
+    """
+    if defense.needs == "pairs":
+        return data.captioned_clean
+    if defense.needs == "poisoned_pairs":
+        if poisoned is None:
+            raise ValueError(f"defense {defense.name} needs poisoned_pairs, got none")
+        return dataclasses.replace(data.clean, suspects=poisoned())
+    return data.clean

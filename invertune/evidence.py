@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+from torch import Tensor
 
 from invertune.perturb.triggers import InvertedTrigger
+
+FILE, TENSORS = "evidence.json", "triggers.safetensors"
+
+# What JSON can hold: a number, a text, a series, or one of these by name (of a layer, a class).
+Finding = float | str | None | Sequence["Finding"] | Mapping[str, "Finding"]
 
 
 @dataclass(frozen=True)
@@ -36,77 +43,93 @@ class Vote:
 
 @dataclass(frozen=True)
 class Identification:
-    """Step 1: which class is the backdoor's target.
+    """Which class is the backdoor's target.
 
     Attributes:
         target_label: Index of the class.
         gain: Its gain in frequency, the mean over the generators by weight.
         runner_up: Index of the next class.
         runner_up_gain: That one's.
-        votes: What every generator did.
+        votes: What every generator did; none where the target was found in another way.
     """
 
     target_label: int
     gain: float
     runner_up: int
     runner_up_gain: float
-    votes: list[Vote]
+    votes: list[Vote] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a defense found on its way, for the report.
+    """What a defense found on its way, for tables and the report; all of it may be left out.
 
     Attributes:
-        identification: Step 1, where there is one.
-        triggers: The inverted triggers.
-        divergence: Normalized activation divergence per layer, before tuning.
-        tuned_layers: Layers that were chosen.
-        neurons: Size of the backdoor cluster per chosen layer, and of the layer.
-        curves: Named loss curves.
-        seconds: Time per step.
+        identification: Which class the backdoor sends images to.
+        triggers: Inverted triggers.
+        curves: Loss curves by name.
+        seconds: Time by step.
+        findings: Whatever else it found, by name, in `evidence.json` beside the fields above.
+            InverTune has ``divergence`` (of each layer, before tuning), ``tuned_layers`` and
+            ``neurons`` (size of the backdoor's cluster and of the layer, for each tuned layer).
     """
 
     identification: Identification | None = None
     triggers: list[InvertedTrigger] = field(default_factory=list)
-    divergence: dict[str, float] = field(default_factory=dict)
-    tuned_layers: list[str] = field(default_factory=list)
-    neurons: dict[str, list[int]] = field(default_factory=dict)
     curves: dict[str, list[float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    findings: dict[str, Finding] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        taken = {"identification", "triggers", "curves", "seconds", "findings"} & set(self.findings)
+        if taken:
+            raise ValueError(f"findings have names of their own, got {', '.join(sorted(taken))}")
 
     def save(self, folder: Path) -> None:
-        """Write ``evidence.json`` and ``triggers.safetensors``."""
+        """Write ``evidence.json`` and ``triggers.safetensors``.
+
+        Raises:
+            ValueError: If a finding is nothing that JSON holds, such as a tensor or an infinity.
+        """
         plain = {
             "identification": asdict(self.identification) if self.identification else None,
             "triggers": [trigger.form for trigger in self.triggers],
-            "divergence": self.divergence,
-            "tuned_layers": self.tuned_layers,
-            "neurons": self.neurons,
+            **self.findings,
             "curves": self.curves,
             "seconds": self.seconds,
         }
-        (folder / "evidence.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
+        try:
+            text = json.dumps(plain, indent=1, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"evidence holds finite numbers and texts: {error}") from error
+        (folder / FILE).write_text(text, encoding="utf-8")
         tensors = {
             f"{i}.{name}": tensor.contiguous()
             for i, trigger in enumerate(self.triggers)
             for name, tensor in trigger.tensors().items()
         }
         # Written even without triggers, so that every folder of evidence has the same files.
-        safetensors.torch.save_file(tensors, folder / "triggers.safetensors")
+        safetensors.torch.save_file(tensors, folder / TENSORS)
 
     @classmethod
     def load(cls, folder: Path) -> Evidence:
         """Read what `save` wrote."""
-        plain: dict[str, Any] = json.loads((folder / "evidence.json").read_text(encoding="utf-8"))
-        tensors = safetensors.torch.load_file(folder / "triggers.safetensors")
+        plain: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
         found = plain.pop("identification")
         if found is not None:
             found["votes"] = [Vote(**vote) for vote in found["votes"]]
-        triggers = [
-            InvertedTrigger(form, **{n: tensors[f"{i}.{n}"] for n in ("mask", "pattern", "offset")})
-            for i, form in enumerate(plain.pop("triggers"))
-        ]
         return cls(
-            identification=Identification(**found) if found else None, triggers=triggers, **plain
+            identification=Identification(**found) if found else None,
+            triggers=_triggers(plain.pop("triggers"), folder / TENSORS),
+            curves=plain.pop("curves"),
+            seconds=plain.pop("seconds"),
+            findings=plain,
         )
+
+
+def _triggers(forms: Sequence[str], path: Path) -> list[InvertedTrigger]:
+    parts: list[dict[str, Tensor]] = [{} for _ in forms]
+    for name, tensor in safetensors.torch.load_file(path).items():
+        number, _, own = name.partition(".")
+        parts[int(number)][own] = tensor
+    return [InvertedTrigger(form, **own) for form, own in zip(forms, parts, strict=True)]

@@ -5,11 +5,85 @@ Values come from YAML and the command line, so that any of them may be text, or 
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def check_types(of: Any) -> None:
+    """Compare the fields of a dataclass that are numbers, texts or switches with their types.
+
+    Raises:
+        ValueError: If one is something else, such as a text in place of a number.
+    """
+    for field in dataclasses.fields(of):
+        kind, none, _ = str(field.type).partition(" | None")
+        value = getattr(of, field.name)
+        if kind not in _KINDS or (none and value is None):
+            continue
+        rule, fits = _KINDS[kind]
+        if not fits(value):
+            raise ValueError(f"{field.name} is {rule}, got {value!r:.80}")
+
+
+def check_numbers(of: Any, *names: str) -> None:
+    """Compare fields that map names to numbers with that.
+
+    Raises:
+        ValueError: If one is no mapping, or holds something else.
+    """
+    for name in names:
+        values = getattr(of, name)
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{name} maps names to numbers, got {values!r:.80}")
+        for key, value in values.items():
+            # nan is a number here: whoever sums it names the step that it came up in.
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise ValueError(f"{name}.{key} is a number, got {value!r:.80}")
+
+
+def check_choices(of: Any, **choices: Sequence[str]) -> None:
+    """Compare fields with the choices that there are for them.
+
+    Raises:
+        ValueError: If one is something else; names the choices.
+    """
+    for name, known in choices.items():
+        value = getattr(of, name)
+        if value not in known:
+            raise ValueError(f"{name} is one of {', '.join(known)}, got {value!r}")
+
+
+def check_calls(of: Any, *names: str, none: bool = False) -> None:
+    """Compare fields that are called, such as a trigger, with that.
+
+    Args:
+        of: Has the fields.
+        names: Of the fields.
+        none: Whether null makes sense too.
+
+    Raises:
+        ValueError: If one is something else, such as a number.
+    """
+    for name in names:
+        value = getattr(of, name)
+        if not callable(value) and not (none and value is None):
+            raise ValueError(f"{name} is an object with a _target_, got {value!r:.80}")
+
+
+def check_all(of: Any, name: str, kind: type) -> None:
+    """Compare every item of a field with the class that it has to be of.
+
+    Raises:
+        ValueError: If it is no list, or an item is something else.
+    """
+    values = getattr(of, name)
+    if not isinstance(values, list | tuple) or not all(isinstance(one, kind) for one in values):
+        raise ValueError(f"{name} is a list of {kind.__name__}s, got {values!r:.80}")
 
 
 def check_counts(of: Any, *names: str, least: int = 1) -> None:
@@ -28,6 +102,14 @@ def is_number(value: Any) -> bool:
     """Return whether a value is a finite real number."""
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     return numeric and math.isfinite(value)
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "int": ("an integer", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    "float": ("a number", lambda value: isinstance(value, float | int) and type(value) is not bool),
+    "str": ("a text", lambda value: isinstance(value, str)),
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+}
 
 
 def check_positive(of: Any, *names: str) -> None:

@@ -17,8 +17,9 @@ import torch
 
 from invertune.clip.encode import encode_images, frequency, zero_shot_classifier
 from invertune.clip.models import CLIP
-from invertune.data.bundle import CleanData, to_float
+from invertune.data.bundle import CleanData
 from invertune.evidence import Identification, Vote
+from invertune.fields import check_all, check_types
 from invertune.perturb.perturber import Perturber
 from invertune.progress import progress
 
@@ -37,13 +38,16 @@ class TargetIdentification:
     generators: Sequence[Perturber]
     images: int
 
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_all(self, "generators", Perturber)
+
     def __call__(self, model: CLIP, clean: CleanData, *, seed: int) -> Identification:
         """Return the class with the largest gain over all generators, and every vote."""
         images = clean.images[: self.images]
         classifier = zero_shot_classifier(model, clean.prompts, clean.templates)
         features = encode_images(model, images).to(model.device)
-        # What the model itself predicts is the base line: the defender's images have no labels.
-        before = frequency(features, classifier)
+        before = frequency(model, features, classifier)
         votes = []
         for generator in progress(self.generators, "identify"):
             after = torch.zeros_like(before)
@@ -51,10 +55,8 @@ class TargetIdentification:
                 trigger = generator.perturb(
                     model, images, features, classifier=classifier, seed=seed, start=start
                 )
-                # Counted on the very images that it was made on: a universal perturbation is asked
-                # for its favorite class, not for how well it carries over.
-                perturbed = encode_images(model, trigger(to_float(images)))
-                after += frequency(perturbed.to(model.device), classifier) / generator.starts
+                perturbed = encode_images(model, images, trigger=trigger)
+                after += frequency(model, perturbed.to(model.device), classifier) / generator.starts
             votes.append(
                 Vote(generator.name, before.tolist(), after.tolist(), 1 / generator.clean_gain)
             )

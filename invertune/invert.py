@@ -11,7 +11,8 @@ from torch import Tensor
 
 from invertune.clip.encode import autocast, encode_images, frequency, zero_shot_classifier
 from invertune.clip.models import CLIP
-from invertune.data.bundle import CleanData, to_float
+from invertune.data.bundle import CleanData
+from invertune.fields import check_all, check_calls, check_numbers, check_types
 from invertune.losses import alignment_loss, embedding_loss, mask_loss, similarity_loss
 from invertune.perturb.forms import Form
 from invertune.perturb.optimize import optimize_form
@@ -63,6 +64,10 @@ class TriggerInversion:
     least_success: float = 0.0
 
     def __post_init__(self) -> None:
+        check_types(self)
+        check_numbers(self, "lr", "weights")
+        check_calls(self, "augment", none=True)
+        check_all(self, "forms", Form)
         if self.reference not in REFERENCES:
             raise ValueError(f"reference is one of {', '.join(REFERENCES)}, got {self.reference!r}")
         if set(self.weights) != set(TERMS):
@@ -116,8 +121,8 @@ class TriggerInversion:
                     augment=self.augment,
                     generator=seeded(seed, "invert", form.name, start),
                 )
-                z = encode_images(model, trigger(to_float(images))).to(model.device)
-                success = float(frequency(z, classifier)[target_label])
+                z = encode_images(model, images, trigger=trigger).to(model.device)
+                success = float(frequency(model, z, classifier)[target_label])
                 log.info("invert: %s sends %.2f of the images to the target", form.name, success)
                 found.append((success, trigger))
                 curves[f"invert {form.name} {start}"] = losses

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
 from invertune.defense import Purified
 from invertune.evidence import Evidence
+from invertune.fields import check_calls
 from invertune.identify import TargetIdentification
 from invertune.invert import TriggerInversion
 from invertune.tune import ActivationTuning
@@ -23,6 +25,7 @@ class InverTune:
         name: Name in results.
         identify, invert, tune: The three steps.
         knows: What it is given beyond the model and the images.
+        needs: Clean images, without captions.
     """
 
     name: str
@@ -30,6 +33,10 @@ class InverTune:
     invert: TriggerInversion
     tune: ActivationTuning
     knows: str = "class names"
+    needs: str = "images"
+
+    def __post_init__(self) -> None:
+        check_calls(self, "identify", "invert", "tune")
 
     @property
     def clean_samples(self) -> int:
@@ -37,14 +44,17 @@ class InverTune:
         # The steps look at the same images again; they do not add up.
         return max(self.identify.images, self.invert.images, self.tune.samples)
 
-    def purify(self, model: CLIP, clean: CleanData, *, seed: int) -> Purified:
+    def purify(
+        self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None
+    ) -> Purified:
         """Return a repaired copy and the evidence of every step; ``model`` stays as it is.
 
         Raises:
             ValueError: If there are fewer clean images than ``clean_samples``.
             NonFiniteLossError: If a loss becomes NaN or infinite.
         """
-        return self.repair(model, clean, self.search(model, clean, seed=seed), seed=seed)
+        found = self.search(model, clean, seed=seed)
+        return self.repair(model, clean, found, seed=seed, checkpoint=checkpoint)
 
     def search(self, model: CLIP, clean: CleanData, *, seed: int) -> Evidence:
         """Return what steps 1 and 2 find: the target and the inverted triggers.
@@ -61,8 +71,18 @@ class InverTune:
         seconds = {"identify": identified - start, "invert": time.perf_counter() - identified}
         return Evidence(identification=found, triggers=triggers, curves=curves, seconds=seconds)
 
-    def repair(self, model: CLIP, clean: CleanData, found: Evidence, *, seed: int) -> Purified:
+    def repair(
+        self,
+        model: CLIP,
+        clean: CleanData,
+        found: Evidence,
+        *,
+        seed: int,
+        checkpoint: Path | None = None,
+    ) -> Purified:
         """Return what step 3 makes of ``model`` and of what `search` found.
+
+        An interrupted tuning goes on from the file ``checkpoint``.
 
         Raises:
             ValueError: If there are fewer clean images than ``clean_samples``.
@@ -70,12 +90,15 @@ class InverTune:
         """
         self._check(clean)
         start = time.perf_counter()
-        tuned = self.tune(model, clean, found.triggers, seed=seed)
+        tuned = self.tune(model, clean, found.triggers, seed=seed, checkpoint=checkpoint)
         evidence = dataclasses.replace(
             found,
-            divergence=tuned.divergence,
-            tuned_layers=tuned.layers,
-            neurons=tuned.neurons,
+            findings={
+                **found.findings,
+                "divergence": tuned.divergence,
+                "tuned_layers": tuned.layers,
+                "neurons": tuned.neurons,
+            },
             curves=found.curves | tuned.curves,
             seconds=found.seconds | {"tune": time.perf_counter() - start},
         )

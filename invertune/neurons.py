@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -62,6 +62,33 @@ def neuron_mask(clean: Tensor, triggered: Tensor, unit: str, clusters: int, seed
     backdoor = int(found.cluster_centers_.argmax())
     mask = torch.from_numpy(found.labels_ == backdoor).view_as(values).to(clean)
     return mask.expand_as(difference).contiguous()
+
+
+def choose_layers(divergence: Mapping[str, float], layers: int | Sequence[int | str]) -> list[str]:
+    """Return the names of the layers to tune.
+
+    Args:
+        divergence: Of every layer, in order of depth.
+        layers: How many, most divergent first; or which ones, by name or by place.
+
+    Raises:
+        ValueError: If there is no such layer.
+    """
+    if isinstance(layers, int):
+        return sorted(divergence, key=lambda name: -divergence[name])[:layers]
+    names = list(divergence)
+    chosen = []
+    for layer in layers:
+        if layer in names:
+            chosen.append(str(layer))
+        elif isinstance(layer, int) and -len(names) <= layer < len(names):
+            chosen.append(names[layer])
+        else:
+            raise ValueError(
+                f"layers has {layer!r}; choices: {', '.join(names)}, or places from "
+                f"{-len(names)} to {len(names) - 1}"
+            )
+    return list(dict.fromkeys(chosen))
 
 
 def channel_set(mask: Tensor) -> Tensor:

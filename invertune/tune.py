@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from invertune.clip.encode import autocast, zero_shot_classifier
 from invertune.clip.fast import folded
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, to_float
+from invertune.fields import check_calls, check_choices, check_numbers, check_types
 from invertune.finite import check_finite
 from invertune.losses import (
     cross_modal_loss,
@@ -24,16 +26,16 @@ from invertune.losses import (
     response_loss,
 )
 from invertune.neurons import (
-    channel_set,
+    choose_layers,
     layer_responses,
     neuron_mask,
-    output_weights,
     response_divergence,
 )
 from invertune.perturb.optimize import fast_attention
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.progress import progress
 from invertune.seeds import seeded
+from invertune.tuned_weights import Best, Mean, TuningState, cosine, trainable
 
 log = logging.getLogger(__name__)
 
@@ -110,17 +112,11 @@ class ActivationTuning:
     augment: Any = field(default=None)
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("unit", UNITS),
-            ("update", UPDATES),
-            ("match", MATCHES),
-            ("schedule", SCHEDULES),
-            ("batch_norm", ("frozen", "batch")),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} is one of {', '.join(choices)}, got {getattr(self, name)!r}"
-                )
+        check_types(self)
+        check_numbers(self, "weights")
+        check_calls(self, "augment", none=True)
+        check_choices(self, unit=UNITS, update=UPDATES, match=MATCHES, schedule=SCHEDULES)
+        check_choices(self, batch_norm=("frozen", "batch"))
         if set(self.weights) != set(TERMS):
             raise ValueError(f"weights are of {', '.join(TERMS)}, got {', '.join(self.weights)}")
         if isinstance(self.layers, str) or not isinstance(self.layers, int | Sequence):
@@ -133,9 +129,24 @@ class ActivationTuning:
             )
 
     def __call__(
-        self, model: CLIP, clean: CleanData, triggers: Sequence[InvertedTrigger], *, seed: int
+        self,
+        model: CLIP,
+        clean: CleanData,
+        triggers: Sequence[InvertedTrigger],
+        *,
+        seed: int,
+        checkpoint: Path | None = None,
+        checkpoint_every: int = 50,
     ) -> Tuned:
         """Return a repaired copy; ``model`` itself stays as it is.
+
+        Args:
+            model: The suspect model.
+            clean: Its images are drawn from.
+            triggers: What `TriggerInversion` found.
+            seed: Decides the images, K-means and the augmentation.
+            checkpoint: A file that an interrupted tuning goes on from; removed at the end.
+            checkpoint_every: Steps between checkpoints.
 
         Raises:
             ValueError: If there is no trigger, fewer clean images than ``samples``, or no layer of
@@ -153,31 +164,18 @@ class ActivationTuning:
         responses = layer_responses(model, images, triggers)
         # Of the model as it came; layers and neurons are not chosen anew while it changes.
         divergence = {name: response_divergence(*pair) for name, pair in responses.items()}
-        layers = self._choose(divergence)
+        layers = choose_layers(divergence, self.layers)
         masks = {
             name: neuron_mask(*responses[name], self.unit, self.clusters, seed) for name in layers
         }
         log.info("tune: layers %s", ", ".join(f"{n} ({divergence[n]:.2f})" for n in layers))
-        tuned, losses = self._tune(model, images, triggers, masks, clean, generator)
+        tuned, losses = self._tune(
+            model, images, triggers, masks, clean, generator, checkpoint, checkpoint_every
+        )
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
         neurons = {name: [int(mask.sum()), mask.numel()] for name, mask in masks.items()}
         return Tuned(tuned, divergence, layers, neurons, losses)
-
-    def _choose(self, divergence: Mapping[str, float]) -> list[str]:
-        if isinstance(self.layers, int):
-            return sorted(divergence, key=lambda name: -divergence[name])[: self.layers]
-        names = list(divergence)
-        chosen = []
-        for layer in self.layers:
-            if layer in names:
-                chosen.append(str(layer))
-            elif isinstance(layer, int) and -len(names) <= layer < len(names):
-                chosen.append(names[layer])
-            else:
-                raise ValueError(
-                    f"layers has {layer!r}; choices: {', '.join(names)}, or places from "
-                    f"{-len(names)} to {len(names) - 1}"
-                )
-        return list(dict.fromkeys(chosen))
 
     def _tune(
         self,
@@ -187,18 +185,22 @@ class ActivationTuning:
         masks: Mapping[str, Tensor],
         clean: CleanData,
         generator: torch.Generator,
+        checkpoint: Path | None,
+        checkpoint_every: int,
     ) -> tuple[CLIP, dict[str, list[float]]]:
         tuned = copy.deepcopy(original)
-        weights, rows = self._trainable(tuned, masks)
+        weights, rows = trainable(tuned, masks, self.update)
         optimizer = torch.optim.AdamW(weights.values(), lr=self.lr, weight_decay=self.weight_decay)
-        scheduler = self._scheduler(optimizer)
+        scheduler = cosine(optimizer, self.steps, bounce=self.schedule == "bounce")
         # The text tower stays, so the original's classifier is that of the tuned model too.
         classifier = zero_shot_classifier(original, clean.prompts, clean.templates)
         original.eval()
         tuned.train(self.batch_norm == "batch")
-        curves: dict[str, list[float]] = {"tune total": []}
-        mean, best = _Mean(tuned), _Best(tuned)
-        bar = progress(range(self.steps), "tune")
+        mean, best = Mean(tuned), Best(tuned)
+        state = TuningState(tuned, optimizer, scheduler, generator, mean, best)
+        state.resume(checkpoint, original.device)
+        curves = state.curves
+        bar = progress(range(state.steps, self.steps), "tune", start=state.steps)
         for step in bar:
             batch = images if self.augment is None else self.augment(images, generator)
             # One trigger a step, in turn: as long a step as with one, and none of them is
@@ -230,6 +232,7 @@ class ActivationTuning:
             # The mean of late weights is without the noise of single steps.
             if step >= self.average_from * self.steps:
                 mean.add()
+            state.save(checkpoint, checkpoint_every)
         if self.keep_best:
             best.restore()
         else:
@@ -279,88 +282,3 @@ class ActivationTuning:
                 after[:count], before, classifier, self.temperature
             )
         return terms
-
-    def _trainable(
-        self, model: CLIP, masks: Mapping[str, Tensor]
-    ) -> tuple[dict[str, nn.Parameter], list[_Rows]]:
-        """Freeze all but the weights that may move; return them, and which rows where not all."""
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
-        visual = dict(model.visual.named_parameters())
-        if self.update == "all":
-            chosen = visual
-        else:
-            modules = model.visual_layers()
-            owned = {id(p) for name in masks for p in modules[name].parameters()}
-            chosen = {name: p for name, p in visual.items() if id(p) in owned}
-        rows = []
-        if self.update == "neurons":
-            channels: dict[int, Tensor] = {}
-            for name, mask in masks.items():
-                channels |= output_weights(model.visual_layers()[name], channel_set(mask))
-            chosen = {name: p for name, p in chosen.items() if id(p) in channels}
-            rows = [_Rows(parameter, channels[id(parameter)]) for parameter in chosen.values()]
-        for parameter in chosen.values():
-            parameter.requires_grad_(True)
-        return chosen, rows
-
-    def _scheduler(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        if self.schedule == "cosine":
-            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
-        return torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, max(1, self.steps // 2), eta_min=self.lr / 20
-        )
-
-
-class _Rows:
-    """Lets only the chosen rows of a weight move, whatever the optimizer does to the others."""
-
-    def __init__(self, weight: nn.Parameter, chosen: Tensor) -> None:
-        self.weight, self.before = weight, weight.detach().clone()
-        self.chosen = chosen.bool().view(-1, *[1] * (weight.dim() - 1))
-
-    def mask_gradient(self) -> None:
-        if self.weight.grad is not None:
-            self.weight.grad.mul_(self.chosen)
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        self.weight.copy_(torch.where(self.chosen, self.weight, self.before))
-
-
-class _Mean:
-    """Running mean of a model's trainable weights."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.weights = [p for p in model.parameters() if p.requires_grad]
-        self.sums: list[Tensor] = []
-        self.count = 0
-
-    @torch.no_grad()
-    def add(self) -> None:
-        if not self.sums:
-            self.sums = [torch.zeros_like(weight) for weight in self.weights]
-        for total, weight in zip(self.sums, self.weights, strict=True):
-            total.add_(weight)
-        self.count += 1
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        for total, weight in zip(self.sums, self.weights, strict=False):
-            weight.copy_(total / self.count)
-
-
-class _Best:
-    """The weights and statistics of the least loss so far."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model, self.loss, self.state = model, float("inf"), copy.deepcopy(model.state_dict())
-
-    def offer(self, loss: float) -> None:
-        if loss < self.loss:
-            # Statistics of BatchNorm belong to the weights; copying all of the state keeps them
-            # together.
-            self.loss, self.state = loss, copy.deepcopy(self.model.state_dict())
-
-    def restore(self) -> None:
-        self.model.load_state_dict(self.state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,12 @@ CELLS, DARK = 16, 5
 SIDE = 4  # cells, and pixels: a code cannot be smaller than one pixel a cell
 
 
+@functools.cache
 def codes() -> Tensor:
-    """Return all codes, (4368, 16) of 0 and 1: 5 of 16 cells are 0, in lexicographic order."""
+    """Return all codes, (4368, 16) of 0 and 1: 5 of 16 cells are 0, in lexicographic order.
+
+    It is the same tensor for all callers, who leave it as it is.
+    """
     rows = torch.ones(4368, CELLS)
     for row, dark in zip(rows, itertools.combinations(range(CELLS), DARK), strict=True):
         row[list(dark)] = 0

@@ -7,27 +7,21 @@ are safetensors, and the classes that its card names are this project's own.
 from __future__ import annotations
 
 import contextlib
-import functools
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
+from experiments.bundles.card import SEALED, Card
 from experiments.bundles.rebuild import build, build_model, describe_model
 from experiments.errors import is_user_error, one_line
-from experiments.files import digest, fingerprint
-from experiments.results.result import HASH
+from experiments.files import Fingerprint, fingerprint
 
 if TYPE_CHECKING:
-    from jsonschema.protocols import Validator
-
     from attacks.triggers import Trigger
     from invertune.clip.models import CLIP
     from invertune.data.bundle import DataBundle
 
-VERSION = 1
-SCHEMA = Path(__file__).with_name("card.schema.json")
 CARD, WEIGHTS = "card.json", "weights.safetensors"
 TRIGGER, TENSORS = "trigger.json", "trigger.safetensors"
 FILES = (WEIGHTS, TRIGGER, TENSORS)
@@ -43,7 +37,7 @@ class Bundle:
     """
 
     folder: Path
-    card: Mapping[str, Any]
+    card: Card
 
     def model(self) -> CLIP:
         """Return the model in evaluation mode, built from the card and the weights alone.
@@ -55,10 +49,11 @@ class Bundle:
         with self.blamed("architecture"):
             config, addition = self.card["architecture"], self.card["graft"]
             model = build_model(config, addition, self.folder / WEIGHTS, self.card["seed"])
+        claimed: Mapping[str, object] = {**self.card}
         for name, found in describe_model(model).items():
-            if found != self.card[name]:
+            if found != claimed[name]:
                 raise ValueError(
-                    f"{self.folder / CARD}: {name} is {self.card[name]}, but of the model {found}"
+                    f"{self.folder / CARD}: {name} is {claimed[name]}, but of the model {found}"
                 )
         return model
 
@@ -128,49 +123,16 @@ def read_bundle(folder: Path) -> Bundle:
     return bundle
 
 
-def _read_card(path: Path) -> dict[str, Any]:
+def _read_card(path: Path) -> Card:
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        version = card.get("version") if isinstance(card, dict) else None
-        if version == VERSION:
-            sealed = seal({k: v for k, v in card.items() if k != HASH})[HASH] == card.get(HASH)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON, or truncated ({error})") from error
-    if version != VERSION:
-        raise ValueError(
-            f"{path} is of version {version!r:.40}, this program reads version {VERSION}"
-        )
-    if not sealed:
-        raise ValueError(f"{path} was edited: its hash differs from its content")
-    check_card(card, path)
-    return dict(card)
+        card = SEALED.read(path)
+        SEALED.check(card)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return cast(Card, card)
 
 
-def check_card(card: Mapping[str, Any], path: Path) -> None:
-    """Compare a card with the schema.
-
-    Raises:
-        ValueError: If it differs; names the first place.
-    """
-    errors = sorted(_validator().iter_errors(card), key=lambda error: list(map(str, error.path)))
-    if errors:
-        place = "/".join(map(str, errors[0].absolute_path)) or "the card"
-        raise ValueError(f"{path}: {place}: {errors[0].message[:200]}")
-
-
-@functools.cache
-def _validator() -> Validator:
-    import jsonschema
-
-    return jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
-
-
-def seal(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the card with the hash of its content."""
-    return {**card, HASH: digest(card)}
-
-
-def _check_file(path: Path, noted: Mapping[str, Any]) -> None:
+def _check_file(path: Path, noted: Fingerprint) -> None:
     if not path.is_file():
         raise ValueError(f"{path} is missing: {CARD} lists it")
     found = fingerprint(path)

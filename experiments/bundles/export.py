@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.bundles.bundle import CARD, FILES, VERSION, WEIGHTS, check_card, seal
+from experiments.bundles.bundle import CARD, FILES, WEIGHTS
+from experiments.bundles.card import SEALED, VERSION, Card, Part
 from experiments.bundles.rebuild import build_model, check_config, describe_model
-from experiments.files import fingerprint
+from experiments.files import Fingerprint, fingerprint
+from experiments.results.measures import lookup
 from experiments.results.result import FILE, read_result
-from experiments.results.runs import stage_folder
-from experiments.stages.store import MANIFEST
+from experiments.results.runs import Run
+from experiments.stages.manifest import MANIFEST
 
 # Model of a run -> the stage that made it, and the stage's file that says what was added to it.
 _STAGES = {"backdoored": ("implant", "backdoor.json"), "purified": ("purify", "defense.json")}
@@ -32,7 +34,7 @@ class _Stage:
     """
 
     folder: Path
-    files: Mapping[str, Any]
+    files: Mapping[str, Fingerprint]
 
     def file(self, name: str) -> Path:
         path = self.folder / name
@@ -65,53 +67,51 @@ def write_bundle(run: Path, folder: Path, model: str = "backdoored") -> Path:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(f"{folder} exists already; a bundle goes into a new or an empty folder")
     path = run if run.name == FILE else run / FILE
-    result = _read_result(path)
+    measured = _read_run(path)
     role, note = _STAGES[model]
-    implant, made = _stage(path, result, "implant"), _stage(path, result, role)
+    implant, made = _stage(measured, "implant"), _stage(measured, role)
     files = {name: implant.file(name) for name in FILES if name in implant.files}
     files[WEIGHTS] = made.file(WEIGHTS)
-    card = _card(result, model, implant.json("backdoor.json"), made.json(note).get("graft"), files)
-    check_card(card, folder / CARD)
+    graft = made.json(note).get("graft")
+    card = _card(measured, model, implant.json("backdoor.json"), graft, files)
+    SEALED.check(card)
     _write(folder, card, files)
     return folder
 
 
-def _read_result(path: Path) -> dict[str, Any]:
+def _read_run(path: Path) -> Run:
     if not path.is_file():
         raise ValueError(f"{path.parent} is no folder of a complete run: it has no {FILE}")
     try:
-        return read_result(path)
+        return Run(path.resolve().parent, read_result(path))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _stage(path: Path, result: Mapping[str, Any], role: str) -> _Stage:
-    folder = stage_folder(path.resolve().parent.parent, result, role)
+def _stage(run: Run, role: str) -> _Stage:
+    folder = run.stage(role)
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return _Stage(folder, dict(manifest["files"]))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"the stage {role} of {path.parent} is not on this machine: no {MANIFEST} in {folder}; "
+            f"the stage {role} of {run.folder} is not on this machine: no {MANIFEST} in {folder}; "
             "the same invertune run makes it again"
         ) from error
 
 
 def _card(
-    result: Mapping[str, Any],
+    run: Run,
     model: str,
     backdoor: Mapping[str, Any],
     graft: Mapping[str, Any] | None,
     files: Mapping[str, Path],
-) -> dict[str, Any]:
-    config, target = result["config"], backdoor["target_label"]
+) -> Card:
+    result, config, target = run.result, run.config, backdoor["target_label"]
     for part in ("model", "data"):  # what cannot be built from a card is found now
         check_config(config[part], part)
-    built = build_model(config["model"], graft, files[WEIGHTS], result["seed"])
-    parts = {
-        part: {"name": result[part]["name"], "config": config[part]}
-        for part in ("attack", "defense")
-    }
+    built = build_model(config["model"], graft, files[WEIGHTS], run.seed)
+    parts = {part: Part(name=run.name(part), config=config[part]) for part in ("attack", "defense")}
     return {
         "version": VERSION,
         "model": model,
@@ -120,18 +120,18 @@ def _card(
         "attack": parts["attack"],
         "graft": graft,
         "target": None if target is None else {"name": backdoor["target_name"], "index": target},
-        "seed": result["seed"],
+        "seed": run.seed,
         "data": config["data"],
         "defense": parts["defense"] if model == "purified" else None,
         "evaluation": {"part": "zero_shot", **config["evaluation"]},
-        "measured": result["scores"][model]["zero_shot"],
-        "run": result["id"],
+        "measured": lookup(result["scores"], f"{model}/zero_shot"),
+        "run": run.id,
         "versions": result["versions"],
         "files": {name: fingerprint(path) for name, path in files.items()},
     }
 
 
-def _write(folder: Path, card: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+def _write(folder: Path, card: Card, files: Mapping[str, Path]) -> None:
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -139,8 +139,7 @@ def _write(folder: Path, card: Mapping[str, Any], files: Mapping[str, Path]) -> 
         partial.mkdir()
         for name, path in files.items():
             shutil.copyfile(path, partial / name)
-        text = json.dumps(seal(card), indent=1, ensure_ascii=False, allow_nan=False)
-        (partial / CARD).write_text(f"{text}\n", encoding="utf-8")
+        SEALED.write(partial / CARD, card)
         for path in partial.iterdir():
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())

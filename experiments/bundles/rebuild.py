@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.bundles.card import Described
+from experiments.config import Config, class_fields
+
 if TYPE_CHECKING:
     from invertune.clip.models import CLIP
 
@@ -18,7 +21,7 @@ _PACKAGES = ("attacks", "invertune")
 _FETCHED = ("hf_", "timm_")
 
 
-def build(config: Mapping[str, Any], place: str) -> Any:
+def build(config: Config, place: str) -> Any:
     """Return what a config describes.
 
     Args:
@@ -31,12 +34,10 @@ def build(config: Mapping[str, Any], place: str) -> Any:
     from hydra.utils import instantiate
 
     check_config(config, place)
-    return instantiate(dict(config), _convert_="all")
+    return instantiate(class_fields(config), _convert_="all")
 
 
-def build_model(
-    config: Mapping[str, Any], addition: Mapping[str, Any] | None, weights: Path, seed: int
-) -> CLIP:
+def build_model(config: Config, addition: Config | None, weights: Path, seed: int) -> CLIP:
     """Return a model with given weights, in evaluation mode; no other weights are fetched.
 
     Args:
@@ -68,7 +69,7 @@ def build_model(
     return load_weights(graft(built, addition), weights).eval()
 
 
-def describe_model(model: CLIP) -> dict[str, Any]:
+def describe_model(model: CLIP) -> Described:
     """Return what a card says of a model and the model itself shows."""
     from open_clip.transformer import QuickGELU
 
@@ -85,7 +86,7 @@ def describe_model(model: CLIP) -> dict[str, Any]:
     }
 
 
-def check_config(config: Any, place: str) -> None:
+def check_config(config: object, place: str) -> None:
     """Look for what a config of a stranger must not make this program do.
 
     Raises:
@@ -105,7 +106,7 @@ def check_config(config: Any, place: str) -> None:
         check_config(value, here)
 
 
-def _is_own_class(target: Any) -> bool:
+def _is_own_class(target: object) -> bool:
     """Return whether a class is named where it is defined or exported, in one of the packages."""
     module, _, name = str(target).rpartition(".")
     kind = None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from experiments.bundles.bundle import Bundle, read_bundle
+from experiments.bundles.card import Card, Rate, Rates
 from experiments.results.measures import MEASURES
+from experiments.stages.parts import choose_device
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ class Verification:
         measured: Rates as `Predictions.rates` gives them.
     """
 
-    card: Mapping[str, Any]
-    measured: Mapping[str, Any]
+    card: Card
+    measured: Rates
 
     @property
     def different(self) -> list[str]:
@@ -58,7 +58,7 @@ class Verification:
         return f"not the same: {', '.join(self.different)}"
 
 
-def _percent(rate: Mapping[str, Any] | None) -> str:
+def _percent(rate: Rate | None) -> str:
     return "-" if rate is None else f"{100 * rate['value']:.3f}"
 
 
@@ -76,7 +76,7 @@ def verify(folder: Path, device: str = "auto") -> Verification:
     return Verification(bundle.card, measure(bundle, device))
 
 
-def measure(bundle: Bundle, device: str = "auto") -> dict[str, Any]:
+def measure(bundle: Bundle, device: str = "auto") -> Rates:
     """Return the zero-shot rates of a bundle's model.
 
     Raises:
@@ -96,11 +96,3 @@ def measure(bundle: Bundle, device: str = "auto") -> dict[str, Any]:
             card["evaluation"]["batch_size"],
         )  # fmt: skip
     return dict(found.rates(index))
-
-
-def choose_device(name: str) -> str:
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda, but torch sees no GPU; choices: auto, cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"

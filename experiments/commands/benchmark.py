@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.config import CONF
+from experiments.stages.parts import build
 from invertune.clip.encode import autocast, encode_images, zero_shot_classifier
 from invertune.clip.models import CLIP, ModelSpec
 from invertune.data.bundle import ImageTextPairs, to_float
@@ -115,7 +116,7 @@ def measure(spec: ModelSpec, data: Any, rounds: int = _ROUNDS) -> list[tuple[str
     """Return (what, ours, plain) in images per second, medians over alternating rounds."""
     recipe = cast(Recipe, spec.pretrain)
     count = recipe.batch_size * _STEPS
-    pairs = data.pairs.take(torch.arange(count))
+    pairs = data.pairs.take(torch.arange(count)).kept()
     images = pairs.pictures(torch.arange(count))
     ours, plain = spec.build(), spec.build().to(memory_format=torch.contiguous_format)
     classifier = zero_shot_classifier(ours, data.prompts, data.templates)
@@ -157,7 +158,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=list(argv))
-    spec = instantiate(config.model, _convert_="all")
+    spec = build(config.model)
     if spec.pretrain is None:
         raise ValueError(
             f"the benchmark trains a model from its recipe; {spec.name} has none, "

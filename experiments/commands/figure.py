@@ -9,7 +9,8 @@ from pathlib import Path
 
 from experiments.figures.study import comparable, find_studies
 from experiments.files import replacing
-from experiments.results.result import load_results
+from experiments.results.runs import load_runs
+from experiments.sweeps.sweep import load_sweeps
 
 log = logging.getLogger(__name__)
 
@@ -26,32 +27,29 @@ def write_figures(runs_dir: Path, experiment: str, output: Path) -> list[Path]:
         ValueError: If there is no such folder of runs, or no sweep over numbers with a finished
             run in it.
     """
-    from experiments.sweeps.sweep import load_sweeps
-
-    results, sweeps = load_results(runs_dir), load_sweeps(runs_dir)
-    studies = [study for study in find_studies(results, sweeps, experiment) if study.points]
+    sweeps = load_sweeps(runs_dir)
+    studies = find_studies(load_runs(runs_dir), sweeps, experiment)
+    studies = [study for study in studies if study.points]
     if not studies:
         known = sorted({sweep.experiment for sweep in sweeps if sweep.experiment})
         raise ValueError(
             f"{runs_dir} has no finished run of a sweep over numbers for experiment "
             f"{experiment!r}; experiments with sweeps there: {', '.join(known) or 'none'}"
         )
-    from experiments.figures.plots import comparison, sensitivity
+    from experiments.figures.plots import comparison, png, sensitivity
 
     output.mkdir(parents=True, exist_ok=True)
-    paths = []
+    figures = {}
     for study in studies:
         if study.left:
             log.warning("%s: %d runs are left to do", study.name, study.left)
-        path = output / f"{study.name}.png"
-        with replacing(path) as partial:
-            partial.write_bytes(sensitivity(study))
-        paths.append(path)
+        figures[study.name] = sensitivity(study)
     for sweep, group in comparable(studies).items():
-        path = output / f"{sweep}-compared.png"
+        figures[f"{sweep}-compared"] = comparison(group)
+    paths = [output / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
         with replacing(path) as partial:
-            partial.write_bytes(comparison(group))
-        paths.append(path)
+            partial.write_bytes(png(figure))
     return paths
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.figures.gallery import first_runs, trigger_sheet
 from experiments.files import replacing
-from experiments.results.result import load_results
+from experiments.results.runs import load_runs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", help="only runs of this model, such as rn50_mini")
     parser.add_argument("--images", type=int, default=2, choices=(1, 2, 3, 4), help="per kind")
     arguments = parser.parse_args(argv)
-    results = first_runs(load_results(arguments.runs), arguments.model)
-    sheet = trigger_sheet(results, arguments.runs, arguments.images)
+    runs = first_runs(load_runs(arguments.runs), arguments.model)
+    sheet = trigger_sheet(runs, arguments.images)
     output = arguments.output or arguments.runs / "triggers.png"
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as partial:

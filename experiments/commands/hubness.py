@@ -9,15 +9,13 @@ a data set like ``icons`` should not have.
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from experiments.results.result import load_results
+from experiments.results.runs import load_runs
 
 
 def clean_gains(runs_dir: Path) -> dict[str, list[pd.Series[float]]]:
@@ -27,24 +25,16 @@ def clean_gains(runs_dir: Path) -> dict[str, list[pd.Series[float]]]:
         ValueError: If there is no clean control that a defense has voted on.
     """
     gains: dict[str, list[pd.Series[float]]] = defaultdict(list)
-    for result in load_results(runs_dir):
-        if result["attack"]["target_label"] is not None:
-            continue
-        names = list(result["config"]["data"]["classes"])
-        for vote in _votes(runs_dir / result["stages"]["purify"] / "evidence.json"):
-            gain = pd.Series(vote["perturbed_frequency"], index=names) - vote["clean_frequency"]
-            gains[vote["generator"]].append(gain)
+    for run in load_runs(runs_dir):
+        for vote in run.votes if run.target is None else ():
+            perturbed = pd.Series(vote["perturbed_frequency"], index=run.class_names)
+            gains[vote["generator"]].append(perturbed - vote["clean_frequency"])
     if not gains:
         raise ValueError(
             f"{runs_dir} has no clean control with votes; make one: "
             "invertune run attack=none defense=invertune"
         )
     return dict(gains)
-
-
-def _votes(path: Path) -> list[dict[str, Any]]:
-    found = json.loads(path.read_text(encoding="utf-8"))["identification"]
-    return list(found["votes"]) if found else []
 
 
 def describe(gains: dict[str, list[pd.Series[float]]], show: int = 6) -> str:

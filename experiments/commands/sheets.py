@@ -35,16 +35,17 @@ def draw_sheets(data: DataBundle, folder: Path, count: int, columns: int = 6) ->
     if count < 1:
         raise ValueError(f"count is a number of pictures, at least 1, got {count}")
     first = torch.arange(min(count, len(data.pairs)))
+    told = ["\n".join(own) for own in data.retrieval.captions]
     parts: dict[str, tuple[Tensor, Sequence[str]]] = {
         "pairs": (data.pairs.pictures(first), data.pairs.captions),
-        "clean": (data.labeled_clean.images, _labels(data, data.labeled_clean)),
-        "zero_shot": (data.zero_shot.images, _labels(data, data.zero_shot)),
-        "retrieval": (data.retrieval.images, ["\n".join(own) for own in data.retrieval.captions]),
+        "clean": (data.labeled_clean.images[:count], _labels(data, data.labeled_clean)),
+        "zero_shot": (data.zero_shot.images[:count], _labels(data, data.zero_shot)),
+        "retrieval": (data.retrieval.images[:count], told),
     }
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, (images, labels) in parts.items():
-        pixels = images[:count].permute(0, 2, 3, 1).numpy()
+        pixels = images.permute(0, 2, 3, 1).numpy()
         sheet = contact_sheet(pixels, labels[:count], columns)
         paths.append(_save(sheet, folder / f"{name}.png"))
     return paths

@@ -28,7 +28,7 @@ def ship(run: Path, output: Path | None = None) -> Path:
     Raises:
         ValueError: If the run has no result, or pre-trained no model.
     """
-    from invertune.clip import shipped
+    from invertune import shipped
 
     try:
         result = read_result(run / FILE)

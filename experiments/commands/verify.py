@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.bundles.verify import choose_device, verify
-from experiments.stages.stages import DEVICES
+from experiments.bundles.verify import verify
+from experiments.stages.parts import DEVICES, choose_device
 from experiments.stages.system import versions
 
 log = logging.getLogger(__name__)

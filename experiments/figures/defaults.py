@@ -9,18 +9,22 @@ from typing import Any
 
 from experiments.config import CONF
 from experiments.results.measures import lookup
+from experiments.results.runs import Run
+
+# A YAML, or one of its branches.
+_Tree = dict[str, Any]
 
 
-def default_of(key: str, result: Mapping[str, Any] | None, conf: Path = CONF) -> float | None:
+def default_of(key: str, run: Run | None, conf: Path = CONF) -> float | None:
     """Return a parameter's value in the YAML that a run chose, None where it has none.
 
     Args:
         key: As in an override: ``defense.tune.clusters``, ``attack.poison_rate``.
-        result: The run, which names the choice of each group; None has no choice.
+        run: The run, which names the choice of each group; None has no choice.
         conf: Folder of the configs.
     """
     group, _, rest = key.partition(".")
-    choice = lookup(result, f"{group}/name") if result is not None and rest else None
+    choice = lookup(run.result, f"{group}/name") if run is not None and rest else None
     if choice is None:
         return None
     value = _descend(_choice(conf, group, str(choice)), rest.split("."))
@@ -28,7 +32,7 @@ def default_of(key: str, result: Mapping[str, Any] | None, conf: Path = CONF) ->
 
 
 @functools.cache
-def _choice(conf: Path, group: str, choice: str) -> Mapping[str, Any]:
+def _choice(conf: Path, group: str, choice: str) -> _Tree:
     """Return one YAML of a group over those that its defaults list names.
 
     Args:
@@ -37,7 +41,7 @@ def _choice(conf: Path, group: str, choice: str) -> Mapping[str, Any]:
         choice: The YAML's name in its group, or what it says under ``name``.
     """
     tree = dict(_trees(conf, group).get(choice, {}))
-    base: Mapping[str, Any] = {}
+    base: _Tree = {}
     for entry in tree.pop("defaults", []):
         if isinstance(entry, str) and entry not in ("_self_", choice):
             name = entry.partition("@")[0].removeprefix(f"/{group}/")
@@ -46,11 +50,11 @@ def _choice(conf: Path, group: str, choice: str) -> Mapping[str, Any]:
 
 
 @functools.cache
-def _trees(conf: Path, group: str) -> dict[str, dict[str, Any]]:
+def _trees(conf: Path, group: str) -> dict[str, _Tree]:
     import yaml
 
     folder = conf / group
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, _Tree] = {}
     for path in sorted(folder.rglob("*.yaml"), reverse=True):
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         if isinstance(tree, dict):
@@ -59,7 +63,7 @@ def _trees(conf: Path, group: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(below: _Tree, above: _Tree) -> _Tree:
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -67,7 +71,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _descend(tree: Any, parts: Sequence[str]) -> Any:
+def _descend(tree: object, parts: Sequence[str]) -> object:
     for part in parts:
         if isinstance(tree, Mapping):
             tree = tree.get(part)

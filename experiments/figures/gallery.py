@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from experiments.figures.colors import INK
 from experiments.figures.pictures import amplified, read_pictures
 from experiments.figures.sheets import font
-from experiments.results.runs import stage_folder
+from experiments.results.measures import MEASURES, percent, share
+from experiments.results.runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -21,45 +21,42 @@ _CELL, _GAP, _LABEL = 128, 6, 170
 _HEADER = 26
 
 
-def first_runs(results: Sequence[Mapping[str, Any]], model: str | None) -> list[Mapping[str, Any]]:
+def first_runs(runs: Sequence[Run], model: str | None) -> list[Run]:
     """Return one run of each attack with a trigger, in order of name: that of the lowest seed."""
-    chosen: dict[str, Mapping[str, Any]] = {}
-    for result in sorted(results, key=lambda result: (result["attack"]["name"], result["seed"])):
-        if result["attack"]["target_label"] is None:
-            continue
-        if model is None or result["model"]["name"] == model:
-            chosen.setdefault(result["attack"]["name"], result)
+    chosen: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: (run.name("attack"), run.seed)):
+        if run.target is not None and model in (None, run.name("model")):
+            chosen.setdefault(run.name("attack"), run)
     return list(chosen.values())
 
 
-def trigger_sheet(results: Sequence[Mapping[str, Any]], runs_dir: Path, images: int) -> Image.Image:
+def trigger_sheet(runs: Sequence[Run], images: int) -> Image.Image:
     """Return the picture: a row per run, with ``images`` test images of each kind.
 
     Raises:
         ValueError: If no run has left pictures of its trigger.
     """
     rows = []
-    for result in results:
-        pictures = stage_folder(runs_dir, result, "inspect") / "pictures"
-        clean, stamped = (read_pictures(pictures, name, images) for name in ("clean", "true"))
+    for run in runs:
+        clean, stamped = (read_pictures(run.pictures, name, images) for name in ("clean", "true"))
         if len(clean) == 0 or clean.shape != stamped.shape:
-            log.warning("%s has no pictures of its trigger", result["attack"]["name"])
+            log.warning("%s has no pictures of its trigger", run.name("attack"))
             continue
         gain, change = amplified(clean, stamped)
-        rows.append((result, gain, (clean, stamped, change)))
+        rows.append((run, gain, (clean, stamped, change)))
     if not rows:
-        raise ValueError(f"no run below {runs_dir} has left pictures of a trigger")
+        raise ValueError("no run there has left pictures of a trigger")
     block = images * (_CELL + _GAP) + 2 * _GAP
     size = (_LABEL + 3 * block, _HEADER + len(rows) * (_CELL + _GAP))
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     for column, title in enumerate(("clean", "with the trigger", "what it changes, amplified")):
         draw.text((_LABEL + column * block, 4), title, fill=INK, font=font(14))
-    for place, (result, gain, kinds) in enumerate(rows):
+    for place, (run, gain, kinds) in enumerate(rows):
         top = _HEADER + place * (_CELL + _GAP)
-        score = result["scores"]["backdoored"]["zero_shot"]
-        lines = [result["attack"]["name"], f"ASR {score['asr']['value']:.1%}",
-                 f"CA {score['ca']['value']:.1%}", f"change × {gain}"]  # fmt: skip
+        ca, asr = (share(run.result, "backdoored", MEASURES[name]) for name in ("CA", "ASR"))
+        lines = [run.name("attack"), f"ASR {percent(asr)} %", f"CA {percent(ca)} %",
+                 f"change × {gain}"]  # fmt: skip
         draw.multiline_text((8, top + 20), "\n".join(lines), fill=INK, font=font(14), spacing=6)
         for column, kind in enumerate(kinds):
             for i, image in enumerate(kind):
@@ -68,5 +65,5 @@ def trigger_sheet(results: Sequence[Mapping[str, Any]], runs_dir: Path, images: 
     return sheet
 
 
-def _enlarged(image: np.ndarray[Any, np.dtype[np.uint8]]) -> Image.Image:
+def _enlarged(image: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(image).resize((_CELL, _CELL), Image.Resampling.NEAREST)

@@ -6,13 +6,14 @@ import base64
 import io
 import logging
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+
+from experiments.results.content import Result
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def trigger_rows(folder: Path, best: int, count: int) -> list[Picture]:
     return rows
 
 
-def read_pictures(folder: Path, name: str, count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def read_pictures(folder: Path, name: str, count: int) -> NDArray[np.uint8]:
     """Return up to ``count`` pictures, (N, H, W, 3)."""
     paths = [folder / f"{name}-{i}.png" for i in range(count)]
     images = []
@@ -83,8 +84,8 @@ def read_pictures(folder: Path, name: str, count: int) -> np.ndarray[Any, np.dty
 
 
 def amplified(
-    clean: np.ndarray[Any, np.dtype[np.uint8]], changed: np.ndarray[Any, np.dtype[np.uint8]]
-) -> tuple[int, np.ndarray[Any, np.dtype[np.uint8]]]:
+    clean: NDArray[np.uint8], changed: NDArray[np.uint8]
+) -> tuple[int, NDArray[np.uint8]]:
     """Return what a trigger changes, on gray, with the factor that makes it visible.
 
     Args:
@@ -100,7 +101,7 @@ def amplified(
     return gain, (128 + gain * change).clip(0, 255).astype(np.uint8)
 
 
-def strip(images: Sequence[Any] | np.ndarray[Any, np.dtype[np.uint8]]) -> Image.Image:
+def strip(images: NDArray[np.uint8]) -> Image.Image:
     """Return images, (N, H, W, 3), side by side; larger ones are reduced to 96 pixels."""
     pictures = [Image.fromarray(image) for image in images]
     for picture in pictures:
@@ -127,7 +128,7 @@ def _picture(title: str, picture: Image.Image, text: str) -> Picture:
     return Picture(title, f"data:image/png;base64,{data}", picture.width, picture.height, text)
 
 
-def best_trigger(result: Mapping[str, Any]) -> int:
+def best_trigger(result: Result) -> int:
     """Return the index of the inverted trigger with the highest ASR, or 0 if not measured."""
     measured = (result["inversion"] or {}).get("per_trigger", [])
     order = ((row["asr"], -row["mask_share"], -i) for i, row in enumerate(measured))

@@ -1,4 +1,4 @@
-"""Sensitivity figures for papers and READMEs: PNG files by matplotlib."""
+"""Studies in pictures, by matplotlib: PNG files for papers and READMEs, SVG for the page."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from evaluation.statistics import Estimate
 from experiments.figures.colors import COLORS, FAINT, GRID, INK
 from experiments.figures.scales import color_range, number, shade, spread
-from experiments.figures.study import Cell, Study
+from experiments.figures.study import Study, labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Shares = Mapping[tuple[float, ...], Estimate]
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -31,22 +33,29 @@ _STYLE: dict[Any, Any] = {
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
+    # Text stays text: a tenth of the size of outlines, and it can be searched.
+    "svg.fonttype": "none",
 }
 
 
-def sensitivity(study: Study) -> bytes:
-    """Return a study as a PNG file: CA and ASR side by side, lines or heat maps.
+def sensitivity(study: Study, titled: bool = True) -> Figure:
+    """Return a study as a figure: CA and ASR side by side, lines or heat maps.
 
     One parameter gives lines with a band for the interval, two give heat maps with their values
     written in the cells, and every further one a row of panels per value.
+
+    Args:
+        study: At least one point of it was measured.
+        titled: Whether the study's title is a part of the figure.
     """
     slices = study.panels()
     flat = len(study.keys) == 1
     tall = 2.7 if flat else 1.1 + 0.42 * len(study.values(0))
     with mpl.rc_context(_STYLE):
-        size = (9.6, 0.5 + tall * len(slices))
+        size = (9.6, 0.5 * titled + tall * len(slices))
         figure = Figure(figsize=size, dpi=150, layout="constrained")
-        figure.suptitle(study.title, x=0.01, ha="left", fontsize=10)
+        if titled:
+            figure.suptitle(study.title, x=0.01, ha="left", fontsize=10)
         panels = figure.subplots(len(slices), len(COLORS), squeeze=False)
         for row, (named, measures) in zip(panels, slices.items(), strict=True):
             for panel, (measure, cells) in zip(row, measures.items(), strict=True):
@@ -55,17 +64,14 @@ def sensitivity(study: Study) -> bytes:
                     _lines(panel, study, measure, cells)
                 else:
                     _heat_map(panel, study, measure, cells)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return figure
 
 
-def comparison(studies: Sequence[Study]) -> bytes:
-    """Return studies of the same single parameter as a PNG file: CA and ASR, a line for each.
+def comparison(studies: Sequence[Study]) -> Figure:
+    """Return studies of the same single parameter as a figure: CA and ASR, a line for each.
 
     Lines are means over the seeds; the interval of each is in the picture of its own study.
     """
-    labels = _labels(studies)
     values = sorted({value for study in studies for value in study.values(0)})
     places = dict(zip(values, spread(values), strict=True))
     most = max(len(point.seeds) for study in studies for point in study.points)
@@ -74,22 +80,34 @@ def comparison(studies: Sequence[Study]) -> bytes:
         title = f"{studies[0].names[0]}; mean of {most} seed{'s' if most != 1 else ''}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
         for panel, measure in zip(figure.subplots(1, len(COLORS)), COLORS, strict=True):
-            for study, label, (color, marker) in zip(studies, labels, _each_line(), strict=False):
+            for study, label, (color, marker) in zip(
+                studies, labels(studies), _each_line(), strict=False
+            ):
                 points = [point for point in study.points if measure in point.shares]
                 panel.plot(
                     [places[point.at[0]] for point in points],
-                    [100 * point.shares[measure][0] for point in points],
+                    [100 * point.shares[measure].value for point in points],
                     color=color, marker=marker, markersize=4, label=label,
                 )  # fmt: skip
             panel.set_title(f"{measure}, %")
-            panel.set_xticks(list(places.values()), [number(value) for value in values])
-            panel.set_xlabel(studies[0].names[0])
-            panel.spines[["top", "right"]].set_visible(False)
-            panel.margins(y=0.15)
-            panel.grid(axis="y")
+            _axis(panel, places, studies[0].names[0])
         panel.legend(frameon=False, loc="best")
-        buffer = io.BytesIO()
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE):
         figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as an SVG file, the same text for the same figure."""
+    buffer = io.StringIO()
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": ""}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
@@ -101,39 +119,19 @@ def _each_line() -> Iterator[tuple[str, str]]:
         yield colors[i % len(colors)], "osD^v"[i % 5]
 
 
-def _labels(studies: Sequence[Study]) -> list[str]:
-    """Return what tells the studies apart: the values of those axes that differ."""
-    axes = list(zip(*(study.parts for study in studies), strict=True))
-    differing = [axis for axis in axes if len(set(axis)) > 1]
-    return [", ".join(part.partition("=")[2] for part in parts)
-            for parts in zip(*differing, strict=True)]  # fmt: skip
-
-
-def _lines(
-    panel: Axes, study: Study, measure: str, cells: Mapping[tuple[float, ...], Cell]
-) -> None:
+def _lines(panel: Axes, study: Study, measure: str, cells: Shares) -> None:
     values = study.values(0)
     places = dict(zip(values, spread(values), strict=True))
     measured = sorted(cells)
     x = [places[at[0]] for at in measured]
-    y = [100 * cells[at][0] for at in measured]
+    y = [100 * cells[at].value for at in measured]
     panel.plot(x, y, color=COLORS[measure], marker="o", markersize=4)
-    known = [(place, bounds) for place, at in zip(x, measured, strict=True)
-             if (bounds := cells[at][1]) is not None]  # fmt: skip
+    known = [(places[at[0]], 100 * low, 100 * high) for at in measured
+             if (bounds := _bounds(cells[at])) for low, high in [bounds]]  # fmt: skip
     if known:
-        panel.fill_between(
-            [place for place, _ in known],
-            [100 * low for _, (low, _) in known],
-            [100 * high for _, (_, high) in known],
-            color=COLORS[measure],
-            alpha=0.18,
-            linewidth=0,
-        )
-    panel.set_xticks(list(places.values()), [number(value) for value in values])
-    panel.set_xlabel(study.names[0])
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.margins(y=0.15)
-    panel.grid(axis="y")
+        at, lows, highs = zip(*known, strict=True)
+        panel.fill_between(at, lows, highs, color=COLORS[measure], alpha=0.18, linewidth=0)
+    _axis(panel, places, study.names[0])
     if study.defaults[0] in places:
         place = places[study.defaults[0]]
         panel.axvline(place, color=INK, linestyle="--", linewidth=1)
@@ -141,31 +139,42 @@ def _lines(
                        xytext=(3, -3), textcoords="offset points", va="top")  # fmt: skip
 
 
-def _heat_map(
-    panel: Axes, study: Study, measure: str, cells: Mapping[tuple[float, ...], Cell]
-) -> None:
+def _bounds(share: Estimate) -> tuple[float, float] | None:
+    return None if share.low is None or share.high is None else (share.low, share.high)
+
+
+def _axis(panel: Axes, places: Mapping[float, float], name: str) -> None:
+    """Put a parameter's values where they belong, and lines across behind the curves."""
+    panel.set_xticks(list(places.values()), [number(value) for value in places])
+    panel.set_xlabel(name)
+    panel.spines[["top", "right"]].set_visible(False)
+    # Equal shares are no reason for an axis beyond what there is.
+    low, high = color_range([0.01 * end for end in panel.dataLim.intervaly])
+    room = 15 * (high - low)
+    panel.set_ylim(max(-1.0, 100 * low - room), min(101.0, 100 * high + room))
+    panel.grid(axis="y")
+
+
+def _heat_map(panel: Axes, study: Study, measure: str, cells: Shares) -> None:
     rows, columns = study.values(0), study.values(1)
     low, high = color_range(study.shares(measure))
     color = COLORS[measure]
     colors = LinearSegmentedColormap.from_list(measure, [shade(color, 0.06), shade(color, 0.9)])
     panel.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
-    for i, row in enumerate(rows):
-        for j, column in enumerate(columns):
-            cell = cells.get((row, column))
-            if cell is None:
-                panel.text(j, i, "–", ha="center", va="center", color=FAINT)
-                continue
-            value, bounds = cell
-            strength = min(1.0, max(0.0, (value - low) / (high - low)))
-            panel.add_patch(Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, color=colors(strength)))
-            ink = "white" if strength > 0.65 else INK
-            panel.text(j, i - 0.14, f"{100 * value:.1f}", ha="center", va="center", color=ink)
-            if bounds is not None:
-                text = f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}"
-                panel.text(j, i + 0.24, text, ha="center", va="center", fontsize=6.5, color=ink)
-            if (row, column) == study.defaults[:2]:
-                frame = Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, ec=INK, lw=2)
-                panel.add_patch(frame)
+    for (i, row), (j, column) in itertools.product(enumerate(rows), enumerate(columns)):
+        share = cells.get((row, column))
+        if share is None:
+            panel.text(j, i, "–", ha="center", va="center", color=FAINT)
+            continue
+        strength = min(1.0, max(0.0, (share.value - low) / (high - low)))
+        panel.add_patch(Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, color=colors(strength)))
+        ink = "white" if strength > 0.65 else INK
+        panel.text(j, i - 0.14, f"{100 * share.value:.1f}", ha="center", va="center", color=ink)
+        if (bounds := _bounds(share)) is not None:
+            text = f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}"
+            panel.text(j, i + 0.24, text, ha="center", va="center", fontsize=6.5, color=ink)
+        if (row, column) == study.defaults[:2]:
+            panel.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, ec=INK, lw=2))
     _ticks(panel, rows, columns, study.names)
 
 

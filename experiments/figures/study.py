@@ -1,4 +1,4 @@
-"""`invertune figure`: how CA and ASR after the defense depend on its parameters."""
+"""Studies: how CA and ASR after the defense depend on its parameters."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-from evaluation.statistics import t_interval
-from experiments.results.measures import lookup
-
-if TYPE_CHECKING:
-    from experiments.sweeps.sweep import Sweep
+from evaluation.statistics import Estimate, over_seeds
 from experiments.config import short_names
 from experiments.figures.defaults import default_of
+from experiments.results.measures import rate_of
+from experiments.results.runs import Run
+from experiments.results.variants import differences
+from experiments.sweeps.sweep import Sweep, assignment
 
 log = logging.getLogger(__name__)
 
 MEASURES = {"CA after": "zero_shot/ca", "ASR after": "zero_shot/asr"}
 _SUBJECT = ("model", "attack", "defense")
-
-
-# A share in [0, 1], and the ends of its 95 % interval.
-Cell = tuple[float, tuple[float, float] | None]
 
 
 @dataclass(frozen=True)
@@ -34,12 +29,13 @@ class Point:
     Attributes:
         at: The parameters' values, in the order of the study's keys.
         seeds: The seeds of the runs, in order.
-        shares: Measure (``CA after``, ``ASR after``) -> its mean over the seeds, where measured.
+        shares: Measure (``CA after``, ``ASR after``) -> its mean over the seeds with its interval,
+            in [0, 1], where it was measured.
     """
 
     at: tuple[float, ...]
     seeds: tuple[int, ...]
-    shares: Mapping[str, Cell]
+    shares: Mapping[str, Estimate]
 
 
 @dataclass(frozen=True)
@@ -95,14 +91,14 @@ class Study:
 
     def shares(self, measure: str) -> list[float]:
         """Return all that was measured of ``CA after`` or ``ASR after``, in [0, 1]."""
-        return [point.shares[measure][0] for point in self.points if measure in point.shares]
+        return [point.shares[measure].value for point in self.points if measure in point.shares]
 
-    def panels(self) -> dict[str, dict[str, dict[tuple[float, ...], Cell]]]:
+    def panels(self) -> dict[str, dict[str, dict[tuple[float, ...], Estimate]]]:
         """Return the shares as they are drawn.
 
         Returns:
             Values of the third and further parameters, as text -> measure -> values of the first
-            two parameters (or of the only one) -> share and interval.
+            two parameters (or of the only one) -> share.
         """
         further = [self.values(axis) for axis in range(2, len(self.keys))]
         panels = {}
@@ -122,7 +118,7 @@ class Study:
 
 
 def find_studies(
-    results: Sequence[Mapping[str, Any]], sweeps: Sequence[Sweep], experiment: str = "F4"
+    runs: Sequence[Run], sweeps: Sequence[Sweep], experiment: str = "F4"
 ) -> list[Study]:
     """Return the studies of an experiment: one per sweep and setting of its other axes.
 
@@ -130,18 +126,18 @@ def find_studies(
     axis of numbers.
 
     Args:
-        results: As `load_results` gives them.
+        runs: As `load_runs` gives them.
         sweeps: As `load_sweeps` gives them.
         experiment: Its id.
     """
-    by_id = {str(result["id"]): result for result in results}
+    by_id = {run.id: run for run in runs}
     wanted = [sweep for sweep in sweeps if sweep.experiment == experiment]
-    runs = [{job.id for job in sweep.jobs} for sweep in wanted]
+    jobs = [{job.id for job in sweep.jobs} for sweep in wanted]
     studies = []
     for i, sweep in enumerate(wanted):
         again = any(
-            runs[i] < other or (runs[i] == other and i < j)
-            for j, other in enumerate(runs)
+            jobs[i] < other or (jobs[i] == other and i < j)
+            for j, other in enumerate(jobs)
             if i != j
         )
         if not again:
@@ -149,14 +145,14 @@ def find_studies(
     return studies
 
 
-def _split(sweep: Sweep, by_id: Mapping[str, Mapping[str, Any]]) -> list[Study]:
+def _split(sweep: Sweep, by_id: Mapping[str, Run]) -> list[Study]:
     """Return one study for each setting of a sweep's axes that are not numbers."""
     axes = [key for key in sweep.axes if key != "seed"]
     keys = tuple(key for key in axes if _all_numbers(sweep.axes[key]))
     others = [key for key in axes if key not in keys]
     if not keys:
         return []
-    groups: dict[tuple[str, ...], dict[tuple[float, ...], list[Mapping[str, Any]]]] = {}
+    groups: dict[tuple[str, ...], dict[tuple[float, ...], list[Run]]] = {}
     left: dict[tuple[str, ...], int] = {}
     for job in sweep.jobs:
         given = job.settings
@@ -183,9 +179,8 @@ def _split(sweep: Sweep, by_id: Mapping[str, Mapping[str, Any]]) -> list[Study]:
     return studies
 
 
-def _subject(result: Mapping[str, Any]) -> str:
-    model, attack, defense = (result[group]["name"] for group in _SUBJECT)
-    return f"{model}, {attack} → {defense}"
+def _subject(run: Run) -> str:
+    return f"{run.name('model')}, {run.name('attack')} → {run.name('defense')}"
 
 
 def _all_numbers(values: Sequence[str]) -> bool:
@@ -195,28 +190,16 @@ def _all_numbers(values: Sequence[str]) -> bool:
         return False
 
 
-def _point(at: tuple[float, ...], runs: Sequence[Mapping[str, Any]]) -> Point:
+def _point(at: tuple[float, ...], runs: Sequence[Run]) -> Point:
     shares = {}
     for name, measure in MEASURES.items():
-        rates = [lookup(run["scores"]["purified"], measure) for run in runs]
-        measured = [rate for rate in rates if rate is not None]
-        if measured:
-            shares[name] = estimate(measured)
-    return Point(at, tuple(sorted(int(run["seed"]) for run in runs)), shares)
-
-
-def estimate(rates: Sequence[Mapping[str, Any]]) -> Cell:
-    """Return the mean of shares over the seeds, with its 95 % interval.
-
-    Args:
-        rates: One per seed, at least one, as `result.json` has them. A single one keeps its own
-            Wilson interval; several give a t-interval.
-    """
-    if len(rates) == 1:
-        rate = rates[0]
-        return float(rate["value"]), (float(rate["low"]), float(rate["high"]))
-    values = [float(rate["value"]) for rate in rates]
-    return sum(values) / len(values), t_interval(values)
+        rates = [rate_of(run.result, "purified", measure) for run in runs]
+        mean = over_seeds(
+            [rate and Estimate(rate["value"], rate["low"], rate["high"]) for rate in rates]
+        )
+        if mean is not None:
+            shares[name] = mean
+    return Point(at, tuple(sorted(run.seed for run in runs)), shares)
 
 
 def comparable(studies: Sequence[Study]) -> dict[str, list[Study]]:
@@ -226,3 +209,10 @@ def comparable(studies: Sequence[Study]) -> dict[str, list[Study]]:
         if len(study.keys) == 1 and study.points:
             groups.setdefault(study.sweep, []).append(study)
     return {sweep: group for sweep, group in groups.items() if len(group) > 1}
+
+
+def labels(studies: Sequence[Study]) -> list[str]:
+    """Return what tells studies of one sweep apart: the values of those axes that differ."""
+    settings = [dict(map(assignment, study.parts)) for study in studies]
+    found = differences(settings)
+    return [", ".join(map(str, values)) for values in zip(*found.values(), strict=True)]

@@ -3,163 +3,161 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from experiments.figures.study import find_studies
+from markupsafe import Markup
+
+from experiments.figures.inline import inlined
+from experiments.figures.study import Study, comparable, find_studies
 from experiments.report import diagrams
-from experiments.results.runs import class_names, read_evidence, votes
+from experiments.results.runs import Run
 from experiments.results.summary import target_line
-
-if TYPE_CHECKING:
-    from experiments.sweeps.sweep import Sweep
+from experiments.sweeps.sweep import Sweep
+from experiments.tables.entries import left_lines
+from experiments.tables.experiment import experiment_grid
+from experiments.tables.layouts import Layout, layout_of
+from experiments.tables.writers import html
 
 log = logging.getLogger(__name__)
 
-# Id -> title; the page has them in this order.
-EXPERIMENTS = {
-    "A1": "Attacks",
-    "A2": "Poison budget",
-    "T1": "Classification",
-    "T2": "Retrieval",
-    "F1": "Target identification",
-    "F2": "Inverted triggers",
-    "T3": "Ablation",
-    "T4": "Target labels",
-    "T5": "Architectures",
-    "F3": "Layer sensitivity",
-    "F4": "Sensitivity to parameters",
-}
-_NOTES = {
-    "A2": "No defense: what is measured is the backdoored model.",
-    "F1": "How often classes are predicted on clean images and under universal perturbations. The "
-    "target is the class with the largest gain; the class that step 1 names is bold.",
-    "F3": "Normalized activation divergence between clean and triggered images, per layer.",
-    "F4": "After the defense; the default is marked where it is one of the values.",
-}
 _DIAGRAMS = 36  # of one experiment
-_LEADING = re.compile(r"[*\s<]*([-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)", re.IGNORECASE)
-_INTERVAL = re.compile(r"(.*\S) (\[[^\]]*\])")
-_GAPS = ("", "-", "–")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A diagram of the page.
+
+    Attributes:
+        title: Stands above it.
+        drawing: As inline SVG.
+        note: Stands beside the title.
+    """
+
+    title: str
+    drawing: Markup
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of an experiment.
+
+    Attributes:
+        layout: What its YAML says.
+        table: Its table; None where there is none.
+        problem: Why there is none.
+        left: Lines on the runs that are left.
+        charts: Diagrams of single runs.
+        studies: Diagrams of its studies.
+    """
+
+    layout: Layout
+    table: Markup | None = None
+    problem: str = ""
+    left: Sequence[str] = ()
+    charts: Sequence[Drawing] = ()
+    studies: Sequence[Drawing] = ()
+
+    @property
+    def title(self) -> str:
+        """Id and title."""
+        return f"{self.layout.id}: {self.layout.title}" if self.layout.title else self.layout.id
 
 
 def experiment_sections(
-    results: Sequence[Mapping[str, Any]], sweeps: Sequence[Sweep], runs_dir: Path
-) -> list[dict[str, Any]]:
-    """Return what the template shows of each experiment that has sweeps."""
-    known = {sweep.experiment for sweep in sweeps if sweep.experiment}
-    ordered = [name for name in EXPERIMENTS if name in known]
-    by_id = {str(result["id"]): result for result in results}
-    sections = []
-    for name in [*ordered, *sorted(known - set(ordered))]:
-        own = [sweep for sweep in sweeps if sweep.experiment == name]
-        title = EXPERIMENTS.get(name, "")
-        section: dict[str, Any] = {
-            "name": name,
-            "title": f"{name}: {title}" if title else name,
-            "note": _NOTES.get(name, ""),
-            "table": None,
-            "problem": None,
-            "left": [],
-            "charts": _cell_charts(name, own, by_id, runs_dir),
-        }
-        section |= _table(results, sweeps, name, runs_dir)
-        studies = [study for study in find_studies(results, own, name) if study.points]
-        section["studies"] = [(study, diagrams.sensitivity(study)) for study in studies[:_DIAGRAMS]]
-        sections.append(section)
-    return sections
-
-
-def _table(
-    results: Sequence[Mapping[str, Any]], sweeps: Sequence[Sweep], name: str, runs_dir: Path
-) -> dict[str, Any]:
-    """Return an experiment's table, and what is left to run; or why there is none."""
-    from experiments.tables.table import experiment_frame
-
-    try:
-        frame, left = experiment_frame(results, sweeps, name, runs_dir)
-    except ValueError as error:
-        log.warning("the page has no table of %s: %s", name, error)
-        return {"problem": str(error)}
-    body = [[str(cell) for cell in row] for row in frame.to_numpy().tolist()]
-    return {"table": sortable([str(title) for title in frame.columns], body), "left": left}
-
-
-def sortable(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Return a table as the template takes it.
-
-    A column in which every cell that is no gap begins with a number is sorted by that number.
+    runs: Sequence[Run], sweeps: Sequence[Sweep], runs_dir: Path
+) -> list[Section]:
+    """Return what the page shows of each experiment that has sweeps, in order.
 
     Args:
-        titles: Of the columns.
-        rows: Texts; ``**`` around one makes it bold.
+        runs: All runs below a folder.
+        sweeps: All sweeps there.
+        runs_dir: The folder, for the commands that go on.
     """
-    numbers = [[_number(row[column]) for row in rows] for column in range(len(titles))]
-    numeric = [
-        any(number is not None for number in column)
-        and all(key is not None or row[i] in _GAPS for key, row in zip(column, rows, strict=True))
-        for i, column in enumerate(numbers)
-    ]
-    cells = [
-        [
-            {**_parts(text), "key": numbers[i][line] if numeric[i] else None}
-            for i, text in enumerate(row)
-        ]
-        for line, row in enumerate(rows)
-    ]
-    return {"titles": list(zip(titles, numeric, strict=True)), "rows": cells}
+    names = {sweep.experiment for sweep in sweeps if sweep.experiment}
+    sections = [_section(name, runs, sweeps, runs_dir) for name in names]
+    return sorted(sections, key=lambda section: (section.layout.order, section.layout.id))
 
 
-def _parts(text: str) -> dict[str, Any]:
-    """Return a cell's text without the interval at its end, that, and whether it is bold."""
-    bold = text.startswith("**")
-    plain = text.strip("*") if bold else text
-    found = _INTERVAL.fullmatch(plain)
-    value, interval = found.groups() if found else (plain, "")
-    return {"text": value, "interval": interval, "bold": bold}
+def _section(name: str, runs: Sequence[Run], sweeps: Sequence[Sweep], runs_dir: Path) -> Section:
+    try:
+        layout = layout_of(name)
+        grid, entries = experiment_grid(runs, sweeps, name)
+    except ValueError as error:
+        log.warning("the page has no table of %s: %s", name, error)
+        return Section(Layout(name), problem=str(error))
+    return Section(
+        layout,
+        html(grid),
+        left=left_lines(entries, runs_dir),
+        charts=_charts(layout, [sweep for sweep in sweeps if sweep.experiment == name], runs),
+        studies=_studies(find_studies(runs, sweeps, name)),
+    )
 
 
-def _number(text: str) -> float | None:
-    found = _LEADING.match(text)
-    return float(found[1].replace("−", "-")) if found else None
-
-
-def _cell_charts(
-    name: str, sweeps: Iterable[Sweep], by_id: Mapping[str, Mapping[str, Any]], runs_dir: Path
-) -> list[tuple[str, str]]:
-    """Return the diagrams of F1 or F3: one for each setting of the axes, of its lowest seed."""
-    if name not in ("F1", "F3"):
+def _studies(studies: Sequence[Study]) -> list[Drawing]:
+    """Return the studies as `invertune figure` draws them."""
+    shown = [study for study in studies if study.points][:_DIAGRAMS]
+    if not shown:
         return []
-    cells: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    from experiments.figures.plots import comparison, sensitivity, svg  # half a second
+
+    drawn = [
+        Drawing(
+            study.title,
+            Markup(inlined(svg(sensitivity(study, titled=False)), study.title, f"{study.name}-")),
+            f"{study.name}{f'; {study.left} left' if study.left else ''}",
+        )
+        for study in shown
+    ]
+    for sweep, group in comparable(shown).items():
+        title = f"{group[0].names[0]}, all of {sweep}"
+        drawing = inlined(svg(comparison(group)), title, f"{sweep}-compared-")
+        drawn.append(Drawing(title, Markup(drawing)))
+    return drawn
+
+
+def _charts(layout: Layout, sweeps: Iterable[Sweep], runs: Sequence[Run]) -> list[Drawing]:
+    """Return a diagram for each setting of the axes, of its lowest seed."""
+    if layout.diagrams == "none":
+        return []
+    cells = {
+        f"{', '.join(cell)}, seed {run.seed}": run
+        for cell, run in _first_seeds(sweeps, runs).items()
+    }
+    if layout.diagrams == "frequencies":
+        return [
+            Drawing(
+                f"{label}: {target_line(run.result)}",
+                Markup(diagrams.frequencies(f"Predicted classes, {label}", run)),
+            )
+            for label, run in [*cells.items()][:_DIAGRAMS]
+            if run.votes
+        ]
+    # On one axis: whether a layer stands out is seen across attacks.
+    values = [value for run in cells.values() for value in run.divergence.values()]
+    top = 1.05 * max(values, default=1.0)
+    return [
+        Drawing(label, Markup(diagrams.divergence(f"Divergence per layer, {label}", run, top)))
+        for label, run in [*cells.items()][:_DIAGRAMS]
+        if run.divergence
+    ]
+
+
+def _first_seeds(sweeps: Iterable[Sweep], runs: Sequence[Run]) -> Mapping[tuple[str, ...], Run]:
+    """Return model and setting of the axes -> the run with the lowest seed."""
+    by_id = {run.id: run for run in runs}
+    cells: dict[tuple[str, ...], Run] = {}
     for sweep in sweeps:
         axes = [axis for axis in sweep.axes if axis != "seed"]
         for job in sweep.jobs:
-            result = by_id.get(job.id)
-            if result is None:
+            run = by_id.get(job.id)
+            if run is None:
                 continue
-            given = job.settings
-            parts = [given.get(axis, "") for axis in axes] or [str(result["attack"]["name"])]
-            model = str(result["model"]["name"])
-            cell = tuple(dict.fromkeys([model, *parts]))
-            if cell not in cells or result["seed"] < cells[cell]["seed"]:
-                cells[cell] = result
-    shown = [(cell, result, read_evidence(runs_dir, result)) for cell, result in cells.items()]
-    if name == "F1":
-        return [
-            (f"{label}: {target_line(result)}",
-             diagrams.frequencies(f"Predicted classes, {label}", evidence, class_names(result)))
-            for cell, result, evidence in shown[:_DIAGRAMS]
-            if votes(evidence) and (label := f"{', '.join(cell)}, seed {result['seed']}")
-        ]  # fmt: skip
-    # On one axis: whether a layer stands out is seen across attacks.
-    top = 1.05 * max(
-        (value for _, _, evidence in shown for value in evidence.get("divergence", {}).values()),
-        default=1.0,
-    )
-    return [
-        (label, diagrams.divergence(f"Divergence per layer, {label}", evidence, top))
-        for cell, result, evidence in shown[:_DIAGRAMS]
-        if evidence.get("divergence") and (label := f"{', '.join(cell)}, seed {result['seed']}")
-    ]
+            parts = [job.settings.get(axis, "") for axis in axes] or [run.name("attack")]
+            cell = tuple(dict.fromkeys([run.name("model"), *parts]))
+            if cell not in cells or run.seed < cells[cell].seed:
+                cells[cell] = run
+    return cells

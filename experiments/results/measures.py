@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from evaluation.intervals import Rate
+from experiments.results.content import Result
+
 MODELS = ("clean", "backdoored", "purified")
 
 
@@ -20,7 +23,7 @@ MEASURES = {
 }
 
 
-def lookup(tree: Any, path: str) -> Any:
+def lookup(tree: object, path: str) -> Any:
     """Return what stands at ``a/b/c``, or None where the way ends early."""
     for key in path.split("/"):
         if not isinstance(tree, Mapping):
@@ -29,13 +32,19 @@ def lookup(tree: Any, path: str) -> Any:
     return tree
 
 
-def share(result: Mapping[str, Any], model: str, measure: str) -> float | None:
+def rate_of(result: Result, model: str, measure: str) -> Rate | None:
+    """Return what was measured of one of `MODELS`, such as ``zero_shot/ca``; None if it was not."""
+    rate: Rate | None = lookup(result["scores"].get(model), measure)
+    return rate
+
+
+def share(result: Result, model: str, measure: str) -> float | None:
     """Return one measured share, in [0, 1]."""
-    value = lookup(result["scores"][model], f"{measure}/value")
-    return None if value is None else float(value)
+    rate = rate_of(result, model, measure)
+    return None if rate is None else float(rate["value"])
 
 
-def total_seconds(result: Mapping[str, Any]) -> float:
+def total_seconds(result: Result) -> float:
     """Return the time of all stages, without their steps, which are parts of them."""
     return float(sum(value for name, value in result["seconds"].items() if "/" not in name))
 

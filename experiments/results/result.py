@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from experiments.files import digest, replacing
+from experiments.config import result_id
+from experiments.sealed import Sealed
 
 if TYPE_CHECKING:
-    from jsonschema.protocols import Validator
-
+    from experiments.results.content import ModelFacts, Result
     from experiments.stages.store import StageFolder
-from experiments.config import result_id
-
-log = logging.getLogger(__name__)
 
 SCHEMA = Path(__file__).with_name("result.schema.json")
 FILE = "result.json"
 VERSION = 1
-HASH = "sha256"
 _MODELS = ("clean", "backdoored", "purified")
+_SEALED = Sealed(SCHEMA, VERSION, "schema")
 
 
-def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -> dict[str, Any]:
+def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -> Result:
     """Return the content of ``result.json``, a function of the stages' files alone.
 
     Args:
@@ -47,7 +40,7 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
         "id": result_id(config),
         "seed": config["seed"],
         "config": dict(config),
-        "model": backdoor["model"],
+        "model": _model(backdoor["model"], config["model"], stages["pretrain"]),
         "data": backdoor["data"],
         "attack": {
             "name": backdoor["name"],
@@ -56,7 +49,11 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
             "poisoned": len(backdoor["poisoned"]),
             "pairs": len(backdoor["pairs"]),
         },
-        "defense": {key: defense[key] for key in ("name", "clean_samples", "knows")},
+        "defense": {
+            "name": defense["name"],
+            "clean_samples": defense["clean_samples"],
+            "knows": defense["knows"],
+        },
         "identification": found,
         "inversion": stages["inspect"].json("inversion.json"),
         "scores": {name: stages[f"evaluate/{name}"].json("score.json") for name in _MODELS},
@@ -69,6 +66,13 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
             if stage.path is not None
         },
     }
+
+
+def _model(facts: ModelFacts, config: Mapping[str, Any], pretrain: StageFolder) -> ModelFacts:
+    """Return the model's facts with where its clean weights are from; nothing for random ones."""
+    if pretrain.path is not None:
+        return {**facts, "pretrained": pretrain.json("pretrained.json")["source"]}
+    return {**facts, "pretrained": "open_clip"} if config.get("weights") else facts
 
 
 def _seconds(stages: Mapping[str, StageFolder], steps: Mapping[str, float]) -> dict[str, float]:
@@ -84,78 +88,30 @@ def _seconds(stages: Mapping[str, StageFolder], steps: Mapping[str, float]) -> d
     return {**seconds, **{f"purify/{step}": value for step, value in steps.items()}}
 
 
-@functools.cache
-def _validator() -> Validator:
-    import jsonschema
-
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    return jsonschema.Draft202012Validator(schema)
-
-
-def validate(result: Any) -> None:
+def validate(result: object) -> None:
     """Compare a result with the schema.
 
     Raises:
         ValueError: If it differs; names the first place.
     """
-    errors = sorted(_validator().iter_errors(result), key=lambda error: list(map(str, error.path)))
-    if errors:
-        place = "/".join(map(str, errors[0].absolute_path)) or "the file"
-        raise ValueError(f"{place}: {errors[0].message[:200]}")
+    _SEALED.check(result)
 
 
-def write_result(folder: Path, result: Mapping[str, Any]) -> Path:
+def write_result(folder: Path, result: Result) -> Path:
     """Write ``result.json`` below ``folder`` in one step and return its path.
 
     Raises:
         ValueError: If ``result`` differs from the schema.
     """
-    validate(result)
-    result = {**result, HASH: digest({k: v for k, v in result.items() if k != HASH})}
-    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     path = folder / FILE
-    if path.exists() and path.read_bytes() == text.encode():
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial, partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
+    _SEALED.write(path, result)
     return path
 
 
-def read_result(path: Path) -> dict[str, Any]:
+def read_result(path: Path) -> Result:
     """Return one result; its hash proves that it is as it was when it was validated and written.
 
     Raises:
         ValueError: If the file is truncated, of another version, or was edited.
     """
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"it is no JSON, or truncated ({error})") from error
-    if not isinstance(result, dict) or result.get("schema") != VERSION:
-        found = result.get("schema") if isinstance(result, dict) else None
-        raise ValueError(f"its schema version is {found}, this program reads {VERSION}")
-    if result.get(HASH) != digest({k: v for k, v in result.items() if k != HASH}):
-        raise ValueError("it was edited: its hash differs from its content")
-    return result
-
-
-def load_results(runs_dir: Path) -> list[dict[str, Any]]:
-    """Return the results of all runs below a folder, by name of the run.
-
-    A file that is truncated, of another version or edited is named in a warning and left out.
-
-    Raises:
-        ValueError: If there is no such folder.
-    """
-    if not runs_dir.is_dir():
-        raise ValueError(f"{runs_dir} is not a folder of runs")
-    results = []
-    for path in sorted(runs_dir.glob(f"*/{FILE}")):
-        try:
-            results.append(read_result(path))
-        except (ValueError, OSError) as error:
-            log.warning("%s is left out: %s", path, error)
-    return results
+    return cast("Result", _SEALED.read(path))

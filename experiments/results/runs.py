@@ -1,4 +1,4 @@
-"""One run as tables see it: its result, and what its stages left where they are at hand."""
+"""One run as every reader takes it: its result, and what its stages left where they are at hand."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from experiments.results.content import Config, Result, Vote
 from experiments.results.measures import lookup
+from experiments.results.result import FILE, read_result
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# A part of a run that has a name.
+Part = Literal["data", "model", "attack", "defense"]
 _NO_PREDICTION = -1
-_FILE = "predictions.npz"
 
 
 @dataclass(frozen=True)
@@ -37,28 +40,100 @@ class Predictions:
     correct: NDArray[np.bool_]
     hit: NDArray[np.bool_] | None
 
+    def same_images(self, other: Predictions) -> bool:
+        """Return whether both are of the same test images, as far as labels tell."""
+        import numpy as np
 
-@dataclass(frozen=True)
+        return bool(np.array_equal(self.labels, other.labels))
+
+
+@dataclass(frozen=True, eq=False)
 class Run:
-    """A run below a folder of runs.
+    """A run below a folder of runs; every file of its stages is read once, when first asked for.
 
     Attributes:
+        folder: Its own folder; stages are found beside it.
         result: Content of its ``result.json``.
-        runs_dir: The folder.
     """
 
-    result: Mapping[str, Any]
-    runs_dir: Path
+    folder: Path
+    result: Result
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits that name its config."""
+        return str(self.result["id"])
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return self.result["seed"]
+
+    @property
+    def config(self) -> Config:
+        """Its resolved config."""
+        return self.result["config"]
+
+    @property
+    def target(self) -> str | None:
+        """The attack's target label; None where there is none."""
+        return self.result["attack"]["target_label"]
+
+    def name(self, part: Part) -> str:
+        """Return the name of its ``data``, ``model``, ``attack`` or ``defense``."""
+        return str(self.result[part]["name"])
+
+    def stage(self, role: str) -> Path:
+        """Return the folder of a stage; it may not be there."""
+        return self.folder.parent / self.result.get("stages", {}).get(role, f"no-{role}")
+
+    @property
+    def pictures(self) -> Path:
+        """The folder with pictures of its triggers; it may not be there."""
+        return self.stage("inspect") / "pictures"
+
+    @functools.cached_property
+    def class_names(self) -> list[str]:
+        """Class names in the order of their indices, empty where the config has none."""
+        return list(lookup(self.config, "data/classes") or [])
 
     @functools.cached_property
     def evidence(self) -> Mapping[str, Any]:
         """What the defense found on its way; empty where it is not on this machine."""
-        return read_evidence(self.runs_dir, self.result)
+        found = _read_json(self.stage("purify") / "evidence.json")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def votes(self) -> Sequence[Vote]:
+        """What every generator of step 1 did; empty where the defense has no such step."""
+        found: Sequence[Vote] = lookup(self.evidence, "identification/votes") or []
+        return found
+
+    @property
+    def found_label(self) -> int | None:
+        """Index of the class that step 1 names."""
+        label: int | None = lookup(self.evidence, "identification/target_label")
+        return label
+
+    @property
+    def divergence(self) -> Mapping[str, float]:
+        """Layer -> activation divergence; empty where the defense has no such step."""
+        return self.evidence.get("divergence") or {}
+
+    @property
+    def tuned_layers(self) -> Sequence[str]:
+        """The layers that step 3 chose."""
+        return self.evidence.get("tuned_layers") or []
+
+    @property
+    def neurons(self) -> Mapping[str, Sequence[int]]:
+        """Tuned layer -> how many of its neurons were tuned, and how many it has."""
+        return self.evidence.get("neurons") or {}
 
     @functools.cached_property
     def predictions(self) -> Predictions | None:
         """What the purified model predicted; None where that is not on this machine."""
-        path = stage_folder(self.runs_dir, self.result, "evaluate/purified") / _FILE
+        path = self.stage("evaluate/purified") / "predictions.npz"
         if not path.is_file():
             return None
         import numpy as np
@@ -73,6 +148,57 @@ class Run:
             log.warning("%s is left out: %s", path, error)
             return None
 
+    @functools.cached_property
+    def trigger(self) -> str | None:
+        """The trigger's class and parameters, without a look for that class."""
+        state = _read_json(self.stage("implant") / "trigger.json")
+        if not isinstance(state, dict):
+            return None
+        kind = str(state.pop("_target_", "trigger")).rpartition(".")[2]
+        fields = [f"{name}={str(value)[:40]}" for name, value in state.items()]
+        return f"{kind}({', '.join(fields)})"
+
+    @functools.cached_property
+    def losses(self) -> dict[str, list[float]]:
+        """Name -> one loss per step: of pre-training, implanting and each step of the defense."""
+        curves = {}
+        for role in ("pretrain", "implant"):
+            found = _read_json(self.stage(role) / "losses.json")
+            values = found.get("losses") if isinstance(found, dict) else found
+            if values:
+                curves[role] = [float(value) for value in values]
+        return {**curves, **(self.evidence.get("curves") or {})}
+
+
+def load_runs(runs_dir: Path) -> list[Run]:
+    """Return all runs below a folder that have a result, by name of the run.
+
+    A result that is truncated, of another version or edited is named in a warning and left out.
+
+    Raises:
+        ValueError: If there is no such folder.
+    """
+    if not runs_dir.is_dir():
+        raise ValueError(f"{runs_dir} is not a folder of runs")
+    runs = []
+    for path in sorted(runs_dir.glob(f"*/{FILE}")):
+        try:
+            runs.append(Run(path.parent, read_result(path)))
+        except (ValueError, OSError) as error:
+            log.warning("%s is left out: %s", path, error)
+    return runs
+
+
+def different(runs: Sequence[Run]) -> list[Run]:
+    """Return every run once, though its folder may have been copied; says how many are copies."""
+    kept: dict[tuple[object, ...], Run] = {}
+    for run in runs:
+        names = (run.name("model"), run.name("attack"), run.name("defense"))
+        kept.setdefault((run.id, run.seed, *names), run)
+    if len(kept) < len(runs):
+        log.warning("copies of runs are left out: %d", len(runs) - len(kept))
+    return list(kept.values())
+
 
 def _hits(labels: NDArray[np.int32], triggered: NDArray[np.int32]) -> NDArray[np.bool_] | None:
     """The target is the class whose images carry no trigger; without a trigger, none does."""
@@ -83,12 +209,7 @@ def _hits(labels: NDArray[np.int32], triggered: NDArray[np.int32]) -> NDArray[np
     return hits
 
 
-def stage_folder(runs_dir: Path, result: Mapping[str, Any], role: str) -> Path:
-    """Return the folder of a run's stage; it may not be there."""
-    return runs_dir / str(result.get("stages", {}).get(role, f"no-{role}"))
-
-
-def read_json(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
     """Return the content of a JSON file; None, with a warning if it is there and damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -97,40 +218,3 @@ def read_json(path: Path) -> Any:
     except (OSError, ValueError) as error:
         log.warning("%s is left out: %s", path, error)
         return None
-
-
-def read_evidence(runs_dir: Path, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the defense found, as ``evidence.json`` has it; empty where it is not there."""
-    found = read_json(stage_folder(runs_dir, result, "purify") / "evidence.json")
-    return found if isinstance(found, dict) else {}
-
-
-def votes(evidence: Mapping[str, Any]) -> Sequence[Any]:
-    """Return the votes of step 1, none where it was not made."""
-    found: Sequence[Any] = (evidence.get("identification") or {}).get("votes", [])
-    return found
-
-
-def describe_trigger(runs_dir: Path, result: Mapping[str, Any]) -> str | None:
-    """Return the trigger's class and parameters, without a look for that class."""
-    state = read_json(stage_folder(runs_dir, result, "implant") / "trigger.json")
-    if not isinstance(state, dict):
-        return None
-    fields = [f"{name}={str(value)[:40]}" for name, value in state.items() if name != "_target_"]
-    return f"{str(state.get('_target_', 'trigger')).rpartition('.')[2]}({', '.join(fields)})"
-
-
-def read_losses(runs_dir: Path, result: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Return the losses of pre-training and implanting, one per step."""
-    curves = {}
-    for role in ("pretrain", "implant"):
-        losses = read_json(stage_folder(runs_dir, result, role) / "losses.json")
-        values = losses.get("losses", []) if isinstance(losses, dict) else losses
-        if values:
-            curves[role] = [float(value) for value in values]
-    return curves
-
-
-def class_names(result: Mapping[str, Any]) -> list[str]:
-    """Return the class names in the order of their indices, where the config has them."""
-    return list(lookup(result["config"], "data/classes") or [])

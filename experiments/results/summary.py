@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from experiments.results.content import Result
 from experiments.results.measures import MEASURES, MODELS, percent, share
 
 
-def before_and_after(result: Mapping[str, Any]) -> list[list[str]]:
+def before_and_after(result: Result) -> list[list[str]]:
     """Return the rows of the table, the title and one cell per model, in percent."""
     return [
         [title, *(percent(share(result, model, measure)) for model in MODELS)]
@@ -16,7 +14,7 @@ def before_and_after(result: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def target_line(result: Mapping[str, Any]) -> str:
+def target_line(result: Result) -> str:
     """Return which target the defense found, and whether it is the true one."""
     found, true = result["identification"], result["attack"]["target_label"]
     if found is None:
@@ -29,9 +27,11 @@ def target_line(result: Mapping[str, Any]) -> str:
     )
 
 
-def describe(result: Mapping[str, Any]) -> str:
+def describe(result: Result) -> str:
     """Return the summary of a run as aligned lines."""
-    model, attack, defense = (result[key]["name"] for key in ("model", "attack", "defense"))
+    model, attack, defense = (
+        part["name"] for part in (result["model"], result["attack"], result["defense"])
+    )
     rows = [["percent", *MODELS], *before_and_after(result)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [f"{model}, attack {attack}, defense {defense}, seed {result['seed']}"]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-
 
 WEIGHTS = "weights.safetensors"
-
-
 PREDICTIONS = "predictions.npz"
+LOSSES = "losses.json"
+PRETRAINED = "pretrained.json"
+BACKDOOR = "backdoor.json"
+DEFENSE = "defense.json"
+SCORE = "score.json"
+INVERSION = "inversion.json"
+PICTURES = "pictures"
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
+    """Write plain values as JSON."""
     path.write_text(json.dumps(value, indent=1), encoding="utf-8")

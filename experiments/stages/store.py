@@ -13,19 +13,24 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.files import fingerprint, sha256
 from experiments.stages.keys import StageKey
 from experiments.stages.locks import held
-from experiments.stages.system import peak_memory_mib, versions
+from experiments.stages.manifest import (
+    MANIFEST,
+    Manifest,
+    fault,
+    read_manifest,
+    sync,
+    write_manifest,
+)
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "stage.json"
 CHECKPOINT = "checkpoint.pt"
 _BLOCK = 1 << 20
 
@@ -42,7 +47,7 @@ class StageFolder:
 
     key: StageKey
     path: Path | None = None
-    manifest: Mapping[str, Any] = field(default_factory=dict)
+    manifest: Manifest = field(default_factory=Manifest)
 
     def file(self, name: str) -> Path:
         """Return the path of one of its files.
@@ -114,14 +119,13 @@ class StageStore:
         if not folder.exists():
             return None, None
         try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            files = dict(manifest["files"])
+            manifest = read_manifest(folder)
         except (OSError, ValueError, TypeError, KeyError) as error:
             return None, f"{MANIFEST} cannot be read ({type(error).__name__})"
-        for name, noted in files.items():
-            fault = _fault(folder / name, noted)
-            if fault is not None:
-                return None, f"{name} {fault}"
+        for name, noted in manifest["files"].items():
+            found = fault(folder / name, noted)
+            if found is not None:
+                return None, f"{name} {found}"
         return StageFolder(key, folder, manifest), None
 
     def make(self, key: StageKey, produce: Callable[[Path], None]) -> StageFolder:
@@ -145,7 +149,7 @@ class StageStore:
             produce(partial)
             (partial / CHECKPOINT).unlink(missing_ok=True)
             seconds = time.perf_counter() - started
-            _write_manifest(partial, key, seconds, resumed)
+            write_manifest(partial, key, seconds, resumed)
             return self._complete(key, partial)
         except BaseException as error:
             _clear(partial)
@@ -174,51 +178,12 @@ class StageStore:
                 raise
             # Another process was faster; its folder holds the same.
             _discard(partial)
-        _sync(self.root)
+        sync(self.root)
         found = self.find(key)
         if found is None:
             raise OSError(errno.EIO, "the disk does not keep what was written", str(folder))
         log.info("%s: %.1f s (%s)", key.name, found.manifest["seconds"], key.folder_name)
         return found
-
-
-def _fault(path: Path, noted: Mapping[str, Any]) -> str | None:
-    try:
-        size = path.stat().st_size
-        if size != noted["bytes"]:
-            return f"has {size} of {noted['bytes']} bytes"
-        return None if sha256(path) == noted["sha256"] else "has another SHA-256"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    except (KeyError, TypeError):
-        return f"is not described in {MANIFEST}"
-
-
-def _write_manifest(folder: Path, key: StageKey, seconds: float, resumed: bool) -> None:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = {path.relative_to(folder).as_posix(): fingerprint(path) for path in paths}
-    manifest = {
-        "key": key.plain,
-        "hash": key.hash,
-        "files": files,
-        "seconds": seconds,
-        "resumed": resumed,  # then the seconds count from there
-        "peak_memory_mib": peak_memory_mib(),
-        "versions": versions(),
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    for path in (*paths, folder / MANIFEST):
-        _sync(path)
-    for path in {path.parent for path in paths} | {folder}:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _clear(partial: Path) -> None:

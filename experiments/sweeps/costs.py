@@ -7,14 +7,18 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from experiments.stages.store import MANIFEST
+from experiments.stages.manifest import MANIFEST
 
 
 @dataclass
 class Costs:
-    """Seconds of the stages that are there, by name of the folder, and their means by kind."""
+    """How long the stages took that are there.
+
+    Attributes:
+        runs_dir: Folder of runs.
+        known: Name of a stage's folder -> its seconds, as far as they were asked for.
+    """
 
     runs_dir: Path
     known: dict[str, float | None] = field(default_factory=dict)
@@ -28,17 +32,22 @@ class Costs:
     def _read(self, folder: str) -> float | None:
         path = self.runs_dir / "stages" / folder / MANIFEST
         try:
-            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return float(manifest["seconds"])
+            return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
 
 def kind_of(folder: str) -> str:
+    """Return the name of a folder's stage, such as ``purify``."""
     return folder.rsplit("-", 1)[0]
 
 
 def means_by_kind(spent: Mapping[str, float]) -> dict[str, float]:
+    """Return the mean seconds of each kind of stage.
+
+    Args:
+        spent: Folder -> seconds.
+    """
     by_kind: dict[str, list[float]] = defaultdict(list)
     for folder, seconds in spent.items():
         by_kind[kind_of(folder)].append(seconds)
@@ -46,6 +55,7 @@ def means_by_kind(spent: Mapping[str, float]) -> dict[str, float]:
 
 
 def duration(seconds: float) -> str:
+    """Return a time as people say it, such as ``1 h 05 min``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

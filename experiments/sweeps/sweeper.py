@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import sys
 import types
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobStatus
+from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from experiments.config import part_names, plain_config, result_id, run_name
+from experiments.config import experiment_id, part_names, plain_config, result_id, run_name
 from experiments.stages.stages import Stages
 from experiments.sweeps.failures import failed, is_complete
 from experiments.sweeps.sweep import Job, Sweep, axes_of, save_sweep, sweep_name
@@ -33,8 +31,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E40
 
 log = logging.getLogger(__name__)
 
-RETRY = "INVERTUNE_RETRY_FAILED"
-GROUP = "INVERTUNE_SWEEP"  # tells runs in other processes which sweep they are of
+NODE = "hydra.sweeper"
 
 
 class SweepFailedError(RuntimeError):
@@ -50,7 +47,27 @@ class ResumingSweeper(BasicSweeper):
 
     __module__ = _PLUGIN
 
-    def sweep(self, arguments: list[str]) -> Any:
+    def __init__(
+        self,
+        max_batch_size: int | None = None,
+        params: dict[str, str] | None = None,
+        retry_failed: bool = False,
+        name: str | None = None,
+        traceback: bool = False,
+    ) -> None:
+        """Take the fields of ``hydra.sweeper``.
+
+        Args:
+            max_batch_size: As in Hydra's own sweeper, which ignores it here.
+            params: Override key -> its values, for presets.
+            retry_failed: Whether runs that failed before are run again.
+            name: Of the sweep; the sweeper gives it to its runs.
+            traceback: Whether runs show the tracebacks of their errors.
+        """
+        super().__init__(max_batch_size, params)
+        self.retry_failed = retry_failed
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Plan the grid, run what is left, and return what the launcher returns.
 
         Raises:
@@ -63,31 +80,18 @@ class ResumingSweeper(BasicSweeper):
         ((*combinations,),) = self.split_arguments(parsed, None)
         jobs = [self._plan(overrides) for overrides in combinations]
         runs_dir = Path(self.config.runs_dir).expanduser()
-        name = sweep_name(self._preset(), [job.id for job in jobs])
-        save_sweep(
-            runs_dir,
-            Sweep(
-                name=name,
-                experiment=self.config.get("experiment"),
-                created=datetime.now(UTC).isoformat(timespec="seconds"),
-                axes=axes_of(combinations),
-                jobs=jobs,
-                arguments=list(arguments),
-            ),
+        plan = Sweep(
+            name=sweep_name(self._preset(), [job.id for job in jobs]),
+            experiment=experiment_id(self.config.get("experiment")),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            axes=axes_of(combinations),
+            jobs=jobs,
+            arguments=list(arguments),
         )
-        complete = [is_complete(runs_dir, job) for job in jobs]
-        given_up = [
-            not done and failed(runs_dir / job.run) and os.environ.get(RETRY) != "1"
-            for job, done in zip(jobs, complete, strict=True)
-        ]
-        states = zip(combinations, complete, given_up, strict=True)
-        left = [overrides for overrides, done, out in states if not done and not out]
-        log.info(
-            "sweep %s: %d runs, %d complete, %d failed before, %d to do",
-            name, len(jobs), sum(complete), sum(given_up), len(left),
-        )  # fmt: skip
-        returns = self._launch(name, left)
-        broken = sum(given_up) + sum(ret.status != JobStatus.COMPLETED for ret in returns)
+        save_sweep(runs_dir, plan)
+        left, given_up = self._left(runs_dir, plan)
+        returns = self._launch(plan.name, [job.overrides for job in left])
+        broken = given_up + sum(ret.status != JobStatus.COMPLETED for ret in returns)
         if broken:
             raise SweepFailedError(
                 f"{broken} of {len(jobs)} runs failed; `invertune status {runs_dir}` says why, "
@@ -95,19 +99,26 @@ class ResumingSweeper(BasicSweeper):
             )
         return [returns]
 
-    def _launch(self, name: str, left: Sequence[Sequence[str]]) -> Sequence[Any]:
+    def _left(self, runs_dir: Path, plan: Sweep) -> tuple[list[Job], int]:
+        """Return the runs to do, and how many failed before and are given up."""
+        missing = [job for job in plan.jobs if not is_complete(runs_dir, job)]
+        left = [job for job in missing if self.retry_failed or not failed(runs_dir / job.run)]
+        given_up = len(missing) - len(left)
+        log.info(
+            "sweep %s: %d runs, %d complete, %d failed before, %d to do",
+            plan.name, len(plan.jobs), len(plan.jobs) - len(missing), given_up, len(left),
+        )  # fmt: skip
+        return left, given_up
+
+    def _launch(self, name: str, left: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
         if not left:
             return []
         assert self.launcher is not None
-        before = os.environ.get(GROUP)
-        os.environ[GROUP] = name
-        try:
-            returns: Sequence[Any] = self.launcher.launch(left, initial_job_idx=0)
-            return returns
-        finally:
-            del os.environ[GROUP]
-            if before is not None:
-                os.environ[GROUP] = before
+        # As an override it reaches runs in other processes and on other machines too; those of
+        # hydra.* are neither in a run's config nor in its name.
+        told = [[*overrides, f"{NODE}.name={name}"] for overrides in left]
+        returns: Sequence[JobReturn] = self.launcher.launch(told, initial_job_idx=0)
+        return returns
 
     def _plan(self, overrides: Sequence[str]) -> Job:
         assert self.hydra_context is not None
@@ -118,12 +129,11 @@ class ResumingSweeper(BasicSweeper):
         config = plain_config(composed)
         assert isinstance(choices, dict)
         parts = part_names(config, {str(k): v for k, v in choices.items()})
-        stages = Stages(config)
         return Job(
             overrides=list(overrides),
             run=run_name(config, parts),
             id=result_id(config),
-            stages={role: key.folder_name for role, key in stages.roles().items()},
+            stages={role: key.folder_name for role, key in Stages(config).roles().items()},
         )
 
     def _preset(self) -> str | None:

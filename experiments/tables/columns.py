@@ -1,165 +1,130 @@
-"""Columns of the experiments' tables, and how their cells are read from runs."""
+"""The columns that an experiment's table may have, by the names that its YAML lists."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
-from evaluation.statistics import SHARE, UNBOUNDED, Estimate, counted, over_seeds
-from experiments.results.measures import lookup
+from evaluation.statistics import SHARE, UNBOUNDED, Estimate, over_seeds
+from experiments.results.measures import rate_of
 from experiments.results.runs import Run
-from experiments.tables.grid import Column, Value
-
-Runs = Sequence[Run]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A column, and how its cell is read from the runs of a row, one per seed, at least one."""
-
-    column: Column
-    read: Callable[[Runs], Value]
+from experiments.tables import steps
+from experiments.tables.grid import Best, Column, Value
+from experiments.tables.measure import Measure, Runs, per_seed
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The table of one experiment.
+class Share(NamedTuple):
+    """A measured share of one model.
 
     Attributes:
-        measures: From all runs of the table to its columns after those that name a row.
-        paired: Whether InverTune is tested against every other defense.
+        title: Of its column.
+        model: One of `MODELS`.
+        measure: Where its rate stands in a score.
+        best: ``lowest`` or ``highest`` where one is better than another.
     """
 
-    measures: Callable[[Runs], list[Measure]]
-    paired: bool = False
+    title: str
+    model: str
+    measure: str
+    best: Best = ""
+
+    def read(self, run: Run) -> Estimate | None:
+        """Return it with its interval; None if it was not measured."""
+        rate = rate_of(run.result, self.model, self.measure)
+        return None if rate is None else Estimate(rate["value"], rate["low"], rate["high"])
 
 
-def per_seed(
-    column: Column,
-    estimate: Callable[[Run], Estimate | None],
-    bounds: tuple[float, float] = SHARE,
-) -> Measure:
-    return Measure(column, lambda runs: over_seeds([estimate(run) for run in runs], bounds))
+_ASR_AT_1 = "retrieval/asr/r@1"
+SHARES = {
+    "ca_clean": Share("CA clean", "clean", "zero_shot/ca"),
+    "ca_before": Share("CA before", "backdoored", "zero_shot/ca"),
+    "ca_after": Share("CA after", "purified", "zero_shot/ca", "highest"),
+    "asr_before": Share("ASR before", "backdoored", "zero_shot/asr"),
+    "asr_after": Share("ASR after", "purified", "zero_shot/asr", "lowest"),
+    "target_rate_before": Share("target rate before", "backdoored", "zero_shot/target_rate"),
+    "own_class_before": Share("own class before", "backdoored", "zero_shot/own_class"),
+    "own_class_after": Share("own class after", "purified", "zero_shot/own_class"),
+    "r1_before": Share("R@1 before", "backdoored", "retrieval/image_to_text/r@1"),
+    "r1_after": Share("R@1 after", "purified", "retrieval/image_to_text/r@1", "highest"),
+    "retrieval_asr_before": Share("retrieval ASR@1 before", "backdoored", _ASR_AT_1),
+    "retrieval_asr_after": Share("retrieval ASR@1 after", "purified", _ASR_AT_1, "lowest"),
+    # Of an attack without any defense, where nothing is before or after.
+    "ca": Share("CA", "backdoored", "zero_shot/ca"),
+    "asr": Share("ASR", "backdoored", "zero_shot/asr"),
+    "target_rate": Share("target rate", "backdoored", "zero_shot/target_rate"),
+    "own_class": Share("own class", "backdoored", "zero_shot/own_class"),
+    "retrieval_asr_r1": Share("retrieval ASR@1", "backdoored", _ASR_AT_1),
+}
 
 
-def _rate(run: Run, model: str, path: str) -> Estimate | None:
-    found = lookup(run.result["scores"].get(model), path)
-    return None if found is None else Estimate(found["value"], found["low"], found["high"])
-
-
-def share_of(name: str, title: str, model: str, path: str, **more: Any) -> Measure:
-    column = Column(name, title, form="percent", interval=True, **more)
-    return per_seed(column, lambda run: _rate(run, model, path))
-
-
-def target_found() -> Measure:
-    """Return how many of the runs that look for a target find the true one."""
-
-    def read(runs: Runs) -> Value:
-        found = [run.result["identification"] for run in runs]
-        verdicts = [one["correct"] for one in found if one is not None]
-        known = [verdict for verdict in verdicts if verdict is not None]
-        return f"{sum(known)} of {len(known)}" if known else None
-
-    return Measure(Column("target_found", "target found"), read)
+def share_of(name: str, share: Share, where: Literal["all", "csv"] = "all") -> Measure:
+    """Return the column of a share, with intervals."""
+    column = Column(name, share.title, "percent", interval=True, best=share.best, where=where)
+    return per_seed(column, share.read)
 
 
 def ca_loss() -> Measure:
+    """Return how much CA the defense costs."""
+
     def loss(run: Run) -> Estimate | None:
-        before, after = (_rate(run, model, "zero_shot/ca") for model in ("backdoored", "purified"))
+        before, after = (SHARES[name].read(run) for name in ("ca_before", "ca_after"))
         return None if before is None or after is None else Estimate(before.value - after.value)
 
     column = Column("ca_loss", "CA loss", form="points", interval=True, bracket=False)
     return per_seed(column, loss, UNBOUNDED)
 
 
-def joined(title: str, model: str, paths: Sequence[str]) -> Measure:
+def recall(_: Runs) -> list[Measure]:
+    """Return recall at 1, 5 and 10, both ways, before and after."""
+    measures = []
+    for way, arrow in (("image_to_text", "image to text"), ("text_to_image", "text to image")):
+        for when, model in (("before", "backdoored"), ("after", "purified")):
+            place = f"retrieval/{way}/r@"
+            best: Best = "highest" if when == "after" else ""
+            first = Share(f"R@1 {arrow} {when}", model, f"{place}1", best)
+            others = [Share(f"R@{k}", model, f"{place}{k}") for k in (5, 10)]
+            measures += [
+                share_of(f"{way}_r1_{when}", first),
+                *(
+                    share_of(f"{way}_r{k}_{when}", share, "csv")
+                    for k, share in zip((5, 10), others, strict=True)
+                ),
+                _joined(f"R@5, R@10 {arrow} {when}", others),
+            ]
+    return measures
+
+
+def _joined(title: str, shares: Sequence[Share]) -> Measure:
     """Return means side by side: the whole of recall at every k would not fit on a page."""
-    column = Column(title, title, where="text")
 
     def read(runs: Runs) -> Value:
-        means = [over_seeds([_rate(run, model, path) for run in runs]) for path in paths]
+        means = [over_seeds([share.read(run) for run in runs]) for share in shares]
         return ", ".join("-" if mean is None else f"{100 * mean.value:.1f}" for mean in means)
 
-    return Measure(column, read)
+    return Measure(Column(title, title, where="text"), read)
 
 
-def votes_of(run: Run) -> list[Mapping[str, Any]]:
-    return (run.evidence.get("identification") or {}).get("votes") or []
-
-
-def named_classes(runs: Runs, key: str) -> Value:
-    found = [run.result["identification"] for run in runs]
-    counts = Counter(str(one[key]) for one in found if one is not None)
-    return ", ".join(f"{name} x{n}" if n > 1 else name for name, n in counts.most_common()) or None
-
-
-def gain_of(key: str, title: str) -> Measure:
-    def read(run: Run) -> Estimate | None:
-        found = run.result["identification"]
-        return None if found is None else Estimate(float(found[key]))
-
-    return per_seed(Column(key, title, form="points", interval=True), read, (-1.0, 1.0))
-
-
-def frequency_of(generator: str, key: str, name: str, title: str) -> Measure:
-    """Return how often the found class is predicted, under one generator's perturbation."""
-
-    def read(run: Run) -> Estimate | None:
-        found = run.evidence.get("identification") or {}
-        shares = [vote[key] for vote in votes_of(run) if vote["generator"] == generator]
-        if not shares:
-            return None
-        share = float(shares[0][found["target_label"]])
-        images = lookup(run.result["config"], "defense/identify/images")
-        return counted(share, images) if images else Estimate(share)
-
-    return per_seed(Column(name, title, form="percent", interval=True), read)
-
-
-def found_number(key: str, title: str, form: str) -> Measure:
-    def read(run: Run) -> Estimate | None:
-        value = (run.result["inversion"] or {}).get(key)
-        return None if value is None else Estimate(float(value))
-
-    ends = {"percent": SHARE, "cosine": (-1.0, 1.0)}
-    bounds = ends.get(form, ends.get(key.rpartition("_")[2], UNBOUNDED))
-    return per_seed(Column(key, title, form=form, interval=True), read, bounds)
-
-
-def best_form(runs: Runs) -> Value:
-    """Return the forms of the triggers that the numbers are of, the most frequent first."""
-    forms: Counter[str] = Counter()
-    for run in runs:
-        found = run.result["inversion"] or {}
-        alike = [
-            one["form"]
-            for one in found.get("per_trigger", [])
-            if all(one[key] == found[key] for key in ("asr", "mask_share"))
-        ]
-        forms.update(alike[:1])
-    return ", ".join(forms) or None
-
-
-def divergence_of(layer: str) -> Measure:
-    def one(run: Run) -> Estimate | None:
-        value = run.evidence.get("divergence", {}).get(layer)
-        return None if value is None else Estimate(float(value))
-
-    def read(runs: Runs) -> Value:
-        mean = over_seeds([one(run) for run in runs], UNBOUNDED)
-        if mean is None:
-            return None
-        tuned = sum(layer in run.evidence.get("tuned_layers", []) for run in runs)
-        note = "tuned" if tuned == len(runs) else f"tuned in {tuned}" if tuned else ""
-        return Estimate(mean.value, mean.low, mean.high, note)
-
-    column = Column(f"divergence_{layer}", layer, form="number", interval=True, bracket=False)
-    return Measure(column, read)
-
-
-def tuned_layers(runs: Runs) -> Value:
-    layers: Iterable[str] = (name for run in runs for name in run.evidence.get("tuned_layers", []))
-    return " ".join(dict.fromkeys(layers)) or None
+# Name -> a column of its own.
+SINGLE: Mapping[str, Measure] = {
+    **{name: share_of(name, share) for name, share in SHARES.items()},
+    "ca_loss": ca_loss(),
+    "target_found": steps.target_found(),
+    "found": steps.named_class("target_label", "found", "class found"),
+    "gain": steps.gain_of("gain", "gain, points"),
+    "runner_up": steps.named_class("runner_up", "runner_up", "runner-up"),
+    "runner_up_gain": steps.gain_of("runner_up_gain", "its gain, points"),
+    "asr_inverted": steps.asr_inverted(),
+    "form": steps.best_form(),
+    "mask_share": steps.inverted("mask_share", "its area, %", "percent", SHARE),
+    "embedding_cosine": steps.inverted(
+        "embedding_cosine", "cosine of embeddings", "number", (-1.0, 1.0)
+    ),
+    "tuned_layers": steps.tuned_layers(),
+}
+# Name -> columns that depend on what the runs have.
+GROUPS: Mapping[str, Callable[[Runs], list[Measure]]] = {
+    "recall": recall,
+    "frequencies": steps.frequencies,
+    "inversion_numbers": steps.other_numbers,
+    "divergence": steps.divergence,
+}

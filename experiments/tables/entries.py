@@ -7,17 +7,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from experiments.config import presets
+from experiments.config import presets, short_names
 from experiments.results.measures import lookup
-from experiments.results.runs import Run
+from experiments.results.runs import Part, Run
+from experiments.results.variants import plain
 from experiments.sweeps.failures import failed, failure_line
 from experiments.sweeps.sweep import Job, Sweep, planned_stages
-from experiments.tables.variants import plain
 
 # Groups of the config, in the order of a row; a row is told by their names.
-_GROUPS = ("data", "model", "attack", "defense")
+_GROUPS: tuple[Part, ...] = ("data", "model", "attack", "defense")
 # What a short name would be taken for.
 _RESERVED = (*_GROUPS, "target", "seed", "seeds")
 
@@ -77,11 +76,9 @@ def _preset(sweep: Sweep) -> str:
     return sweep.name.rpartition("-")[0]
 
 
-def find_entries(
-    sweeps: Sequence[Sweep], results: Sequence[Mapping[str, Any]], runs_dir: Path
-) -> list[Entry]:
+def find_entries(sweeps: Sequence[Sweep], runs: Sequence[Run]) -> list[Entry]:
     """Return every run that the sweeps ask for, once."""
-    by_id = {str(result["id"]): Run(result, runs_dir) for result in results}
+    by_id = {run.id: run for run in runs}
     jobs = {job.id: (sweep, job) for sweep in sweeps for job in sweep.jobs}  # the newest plan
     overrides = {id_: job.settings for id_, (_, job) in jobs.items()}
     keys = dict.fromkeys(key for sweep in sweeps for key in sweep.axes if key != "seed")
@@ -91,7 +88,8 @@ def find_entries(
     }
     for own in values.values():
         _fill(own, jobs)
-    short = _short(sorted(keys, key=lambda key: _rank(key.partition(".")[0])))
+    ordered = sorted(keys, key=lambda key: _rank(key.partition(".")[0]))
+    short = dict(zip(ordered, short_names(ordered, _RESERVED), strict=True))
     return [
         Entry(
             sweep=sweep,
@@ -114,9 +112,10 @@ def _value(key: str, overrides: Mapping[str, str], run: Run | None) -> str | Non
     if key in _GROUPS and key in overrides:
         return overrides[key].rpartition("/")[2]
     if run is not None:
-        if key in _GROUPS:
-            return str(run.result[key]["name"])
-        found = lookup(run.result["config"], key.replace(".", "/"))
+        for part in _GROUPS:
+            if key == part:
+                return run.name(part)
+        found = lookup(run.config, key.replace(".", "/"))
         if found is not None or key not in overrides:  # no way leads through a list
             return plain(found)
     return _parsed(overrides[key]) if key in overrides else None
@@ -148,50 +147,12 @@ def _fill(values: dict[str, str | None], jobs: Mapping[str, tuple[Sweep, Job]]) 
 
 
 def _seed(overrides: Mapping[str, str], run: Run | None) -> str:
-    return str(run.result["seed"]) if run is not None else overrides.get("seed", "0")
+    return str(run.seed) if run is not None else overrides.get("seed", "0")
 
 
 def _rank(group: str) -> int:
-    return _GROUPS.index(group) if group in _GROUPS else len(_GROUPS)
-
-
-def _short(keys: Sequence[str]) -> dict[str, str]:
-    """Return the last part of every key, and more of it where others end alike."""
-    names = {}
-    for key in keys:
-        parts = key.split(".")
-        for count in range(1, len(parts) + 1):
-            tail = ".".join(parts[-count:])
-            alike = [other for other in keys if f".{other}".endswith(f".{tail}")]
-            if (len(alike) == 1 and tail not in _RESERVED) or count == len(parts):
-                names[key] = tail
-                break
-    return names
-
-
-def select(entries: list[Entry], only: Sequence[str]) -> list[Entry]:
-    """Return the entries that meet all conditions, such as ``attack=badnet,sig``.
-
-    Raises:
-        ValueError: If something is no condition, or no entry meets one.
-    """
-    for condition in only:
-        name, _, text = condition.partition("=")
-        choices = [*entries[0].labels, "seed"]
-        if name not in choices or not text:
-            raise ValueError(
-                f"{condition!r} is no condition; write NAME=VALUE[,VALUE] with NAME one of "
-                f"{', '.join(choices)}"
-            )
-        values = [entry.seed if name == "seed" else entry.labels[name] for entry in entries]
-        kept = [
-            entry for entry, value in zip(entries, values, strict=True) if value in text.split(",")
-        ]
-        if not kept:
-            there = ", ".join(sorted(set(values)))
-            raise ValueError(f"no run has {condition}; choices: {there}")
-        entries = kept
-    return entries
+    places: Sequence[str] = _GROUPS
+    return places.index(group) if group in places else len(places)
 
 
 def left_lines(entries: Sequence[Entry], runs_dir: Path) -> list[str]:

@@ -5,48 +5,51 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from evaluation.statistics import Estimate
 from experiments.results.runs import Run
+from experiments.results.variants import differences, plain
 from experiments.sweeps.sweep import Sweep
-from experiments.tables.entries import Entry, find_entries, find_sweeps, left_lines, select
+from experiments.tables.conditions import select
+from experiments.tables.entries import Entry, find_entries, find_sweeps
 from experiments.tables.grid import Column, Grid, Value
-from experiments.tables.layouts import layout_of
+from experiments.tables.layouts import Layout, layout_of
 from experiments.tables.pairs import others, p_values
-from experiments.tables.variants import differences
+
+_TESTS = (
+    Column("p_ca", "p CA", form="probability"),
+    Column("p_asr", "p ASR", form="probability"),
+)
 
 
 def experiment_grid(
-    results: Sequence[Mapping[str, Any]],
-    sweeps: Sequence[Sweep],
-    experiment: str,
-    runs_dir: Path,
-    only: Sequence[str] = (),
-) -> tuple[Grid, list[str]]:
-    """Return the table of an experiment, and lines on the runs that are left.
+    runs: Sequence[Run], sweeps: Sequence[Sweep], experiment: str, only: Sequence[str] = ()
+) -> tuple[Grid, list[Entry]]:
+    """Return the table of an experiment, and all runs that it asks for.
 
     Args:
-        results: Of all runs below the folder.
-        sweeps: Below the folder.
+        runs: All runs below a folder.
+        sweeps: All sweeps there.
         experiment: Its id or its preset.
-        runs_dir: The folder.
         only: Conditions such as ``attack=badnet,sig``.
 
     Raises:
         ValueError: If there is no such experiment, no sweep of it or no run that meets the
-            conditions, or if runs differ that would be one row.
+            conditions, if its YAML is wrong, or if runs differ that would be one row.
     """
     own, name = find_sweeps(sweeps, experiment)
-    entries = find_entries(own, results, runs_dir)
+    layout = layout_of(name)
+    entries = find_entries(own, runs)
     if not entries:
         raise ValueError(f"the sweeps of {name} have no runs")
-    entries = select(entries, only)
+    entries = select(entries, only, lambda entry: {**entry.labels, "seed": entry.seed})
+    return _grid(layout, entries), entries
+
+
+def _grid(layout: Layout, entries: Sequence[Entry]) -> Grid:
     rows = _rows(entries)
     for cell in rows:
         _refuse_differences(cell)
-    layout = layout_of(name)
     runs = [[entry.run for entry in _one_per_seed(cell) if entry.run] for cell in rows]
     measures = layout.measures([run for cell in runs for run in cell]) if any(runs) else []
     labels = [cell[0].labels for cell in rows]
@@ -54,17 +57,14 @@ def experiment_grid(
     lines: list[list[Value]] = []
     for cell, own_runs in zip(rows, runs, strict=True):
         cells = [measure.read(own_runs) if own_runs else None for measure in measures]
-        lines.append([*_names(cell, own_runs), *cells])
+        lines.append([*_names(cell, own_runs, columns), *cells])
     compared = len({own["defense"] for own in labels}) > 1
     if layout.paired and compared:
-        columns += [
-            Column("p_ca", "p CA", form="probability"),
-            Column("p_asr", "p ASR", form="probability"),
-        ]
+        columns += _TESTS
         for line, tests in zip(lines, p_values(labels, runs), strict=True):
             line += [None if p is None else Estimate(p) for p in tests]
     best = _best(columns, lines, labels) if compared else frozenset()
-    return Grid(columns, lines, best), left_lines(entries, runs_dir)
+    return Grid(columns, lines, best)
 
 
 def _rows(entries: Sequence[Entry]) -> list[list[Entry]]:
@@ -91,12 +91,10 @@ def _order(values: Sequence[str]) -> dict[str, int]:
 
 def _refuse_differences(cell: Sequence[Entry]) -> None:
     """Stop where runs of one row differ in anything but their seeds."""
-    done = [(entry, entry.run.result) for entry in cell if entry.run is not None]
+    done = [(entry, entry.run) for entry in cell if entry.run is not None]
     if len(done) < 2:
         return
-    found = differences(
-        [result["config"] for _, result in done], [result["seed"] for _, result in done]
-    )
+    found = differences([run.config for _, run in done], [run.seed for _, run in done])
     if not found:
         return
     key, values = next(iter(found.items()))
@@ -117,20 +115,38 @@ def _one_per_seed(cell: Sequence[Entry]) -> list[Entry]:
 
 
 def _naming(labels: Sequence[Mapping[str, str]]) -> list[Column]:
-    """Return the columns that name a row."""
+    """Return the columns that name a row; a swept number is one in the table as well."""
     constant = len({own["data"] for own in labels}) == 1
     columns = [
-        Column(name, name, where="csv" if name == "data" and constant else "all")
+        Column(
+            name,
+            name,
+            form="given" if all(_number(own[name]) is not None for own in labels) else "text",
+            where="csv" if name == "data" and constant else "all",
+        )
         for name in labels[0]
     ]
     return [*columns, Column("target", "target", where="csv"), Column("seeds", "seeds")]
 
 
-def _names(cell: Sequence[Entry], runs: Sequence[Run]) -> list[Value]:
+def _names(cell: Sequence[Entry], runs: Sequence[Run], columns: Sequence[Column]) -> list[Value]:
+    """Return the cells of the first columns, those of `_naming`."""
     wanted = len({entry.seed for entry in cell})
     seeds = str(wanted) if len(runs) == wanted else f"{len(runs)} of {wanted}"
-    target = runs[0].result["attack"]["target_label"] if runs else None
-    return [*cell[0].labels.values(), target, seeds]
+    labels = [
+        _number(label) if column.numeric else label
+        for column, label in zip(columns, cell[0].labels.values(), strict=False)
+    ]
+    return [*labels, runs[0].target if runs else None, seeds]
+
+
+def _number(label: str) -> Estimate | None:
+    """Return a label that is a number, written as the config has it."""
+    try:
+        value = float(label)
+    except ValueError:
+        return None
+    return Estimate(value) if plain(value) == label else None
 
 
 def _best(

@@ -1,13 +1,21 @@
-"""A table before it is written: columns, cells, which cells are the best; and its three forms."""
+"""A table before it is written: columns, cells, and which cells are the best."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from evaluation.statistics import Estimate
+from experiments.results.variants import plain
 
 Value = Estimate | str | None
+# How the numbers of a column are written; ``text`` has none.
+Form = Literal["text", "given", "percent", "points", "number", "integer", "seconds", "probability"]
+# For whom a table is written: ``text`` is md, latex and html.
+Reader = Literal["text", "csv"]
+# Which number of a column is better than the others.
+Best = Literal["", "lowest", "highest"]
 GAP = "-"
 
 
@@ -16,6 +24,7 @@ def _probability(value: float) -> str:
 
 
 _NUMBERS: dict[str, Callable[[float], str]] = {
+    "given": plain,
     "percent": lambda value: f"{100 * value:.1f}",
     "points": lambda value: f"{100 * value:+.1f}",
     "number": lambda value: f"{value:.2f}",
@@ -25,29 +34,46 @@ _NUMBERS: dict[str, Callable[[float], str]] = {
 }
 
 
+class Cell(NamedTuple):
+    """A cell for people.
+
+    Attributes:
+        text: The number or the words.
+        interval: The number's interval, in brackets, or nothing.
+        note: What is said beside it, or nothing.
+    """
+
+    text: str
+    interval: str = ""
+    note: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(part for part in self if part)
+
+
 @dataclass(frozen=True)
 class Column:
     """What a column holds and how it is written.
 
     Attributes:
         name: Its name in csv.
-        title: Its title in md and latex.
-        form: ``text``, or how its numbers are written: ``percent`` and ``points`` of a share,
-            ``number``, ``integer``, ``seconds``, ``probability``.
+        title: Its title for people.
+        form: How its numbers are written: ``percent`` and ``points`` are of a share, ``given`` is
+            as somebody gave them, with as many digits.
         interval: Whether csv has the ends of the interval beside the number.
-        bracket: Whether md and latex have them too.
+        bracket: Whether people see them too.
         best: ``lowest`` or ``highest`` where one number is better than another.
-        where: ``all`` forms, ``text`` for md and latex, or ``csv``.
+        where: ``all``, or the only reader who gets it.
         optional: Whether the column is left out where all its cells are gaps.
     """
 
     name: str
     title: str
-    form: str = "text"
+    form: Form = "text"
     interval: bool = False
     bracket: bool = True
-    best: str = ""
-    where: str = "all"
+    best: Best = ""
+    where: Literal["all", "text", "csv"] = "all"
     optional: bool = False
 
     @property
@@ -55,25 +81,28 @@ class Column:
         """The title, which says so where the cells have intervals."""
         return f"{self.title} [95 %]" if self.interval and self.bracket else self.title
 
-    def text(self, value: Value) -> str:
+    @property
+    def numeric(self) -> bool:
+        """Whether it holds numbers."""
+        return self.form != "text"
+
+    def cell(self, value: Value) -> Cell:
         """Return a cell for people."""
         if not isinstance(value, Estimate):
-            return value or GAP
+            return Cell(value or GAP)
         write = _NUMBERS[self.form]
-        text = write(value.value)
+        interval = ""
         if self.interval and self.bracket and value.low is not None and value.high is not None:
-            text += f" [{write(value.low)}, {write(value.high)}]"
-        return f"{text} {value.note}" if value.note else text
+            interval = f"[{write(value.low)}, {write(value.high)}]"
+        return Cell(write(value.value), interval, value.note)
 
     def plain(self, value: Value) -> list[str]:
         """Return the cells of csv, numbers as they are."""
-        if isinstance(value, Estimate):
-            ends = [value.value, value.low, value.high]
-        else:
-            ends = [None, None, None]
-        numbers = ["" if end is None else repr(end) for end in ends]
-        first = [value] if isinstance(value, str) else numbers[:1]
-        return first + (numbers[1:] if self.interval else [])
+        if not isinstance(value, Estimate):
+            return [value or "", *([""] * 2 * self.interval)]
+        ends = [value.low, value.high] if self.interval else []
+        number = plain(value.value) if self.form == "given" else repr(value.value)
+        return [number, *("" if end is None else repr(end) for end in ends)]
 
 
 @dataclass(frozen=True)
@@ -90,27 +119,33 @@ class Grid:
     rows: Sequence[Sequence[Value]]
     best: frozenset[tuple[int, int]] = field(default_factory=frozenset)
 
-    def _shown(self, form: str) -> list[int]:
-        return [
+    def shown(self, reader: Reader) -> Grid:
+        """Return the columns that a reader gets."""
+        kept = [
             i
             for i, column in enumerate(self.columns)
-            if column.where in ("all", form)
+            if column.where in ("all", reader)
             and not (column.optional and all(row[i] in (None, "", GAP) for row in self.rows))
         ]
+        return Grid(
+            [self.columns[i] for i in kept],
+            [[row[i] for i in kept] for row in self.rows],
+            frozenset((row, kept.index(i)) for row, i in self.best if i in kept),
+        )
 
-    def _texts(
+    def texts(
         self, escape: Callable[[str], str], bold: Callable[[str], str]
-    ) -> tuple[list[str], list[list[str]], list[bool]]:
-        """Return titles, rows, and which columns are of text."""
-        shown = self._shown("text")
+    ) -> tuple[list[str], list[list[str]]]:
+        """Return titles and rows as one text per cell, the best ones made bold."""
+        titles = [escape(column.heading) for column in self.columns]
         rows = []
         for i, row in enumerate(self.rows):
-            cells = [escape(self.columns[j].text(row[j])) for j in shown]
+            cells = [
+                escape(str(column.cell(value)))
+                for column, value in zip(self.columns, row, strict=True)
+            ]
+            best = [(i, j) in self.best for j in range(len(cells))]
             rows.append(
-                [
-                    bold(cell) if (i, j) in self.best else cell
-                    for cell, j in zip(cells, shown, strict=True)
-                ]
+                [bold(cell) if own else cell for cell, own in zip(cells, best, strict=True)]
             )
-        titles = [escape(self.columns[j].heading) for j in shown]
-        return titles, rows, [self.columns[j].form == "text" for j in shown]
+        return titles, rows

@@ -1,168 +1,183 @@
-"""What the table of each of the paper's experiments shows, and the numbers that the paper gives."""
+"""What an experiment shows, as its YAML in ``conf/experiment`` says under ``experiment``.
+
+A preset of ``conf/experiment`` is an experiment: its axes are what Hydra sweeps, and the rest is
+read here. Presets of one id are one experiment, and each field stands in one of them.
+"""
 
 from __future__ import annotations
 
-from evaluation.statistics import Estimate, counted
-from experiments.results.runs import Run
-from experiments.tables.columns import (
-    Layout,
-    Measure,
-    Runs,
-    best_form,
-    ca_loss,
-    divergence_of,
-    found_number,
-    frequency_of,
-    gain_of,
-    joined,
-    named_classes,
-    per_seed,
-    share_of,
-    target_found,
-    tuned_layers,
-    votes_of,
-)
-from experiments.tables.grid import Column
-from experiments.tables.paper import paper_gain, paper_rate
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from evaluation.statistics import Estimate
+from experiments.config import PRESETS, experiment_id, preset_fields
+from experiments.tables.columns import GROUPS, SINGLE
+from experiments.tables.grid import Value
+from experiments.tables.measure import Measure, Runs
+from experiments.tables.paper import OF, Reported, reported
+
+# Column -> its title, empty for its own.
+Chosen = Mapping[str, str]
+DEFAULT: Chosen = dict.fromkeys(
+    ("ca_clean", "ca_before", "ca_after", "asr_before", "asr_after", "own_class_after",
+     "target_found"), "",
+)  # fmt: skip
+# Of step 1 or of step 3, one per setting of the axes.
+DIAGRAMS = ("none", "frequencies", "divergence")
+_PAPER = "paper_"
 
 
-def _after() -> list[Measure]:
-    return [
-        share_of("ca_after", "CA after", "purified", "zero_shot/ca", best="highest"),
-        share_of("asr_after", "ASR after", "purified", "zero_shot/asr", best="lowest"),
-        share_of("own_class_after", "own class after", "purified", "zero_shot/own_class"),
-    ]
+@dataclass(frozen=True)
+class Layout:
+    """The table of one experiment, and its part of the page.
+
+    Attributes:
+        id: Such as ``T1``.
+        title: In words.
+        order: Place on the page; those of one's own come last.
+        note: Stands above the table on the page.
+        columns: After those that name a row.
+        paired: Whether InverTune is tested against every other defense.
+        diagrams: One of `DIAGRAMS`.
+        paper: The paper's numbers, for columns that begin with ``paper_``.
+    """
+
+    id: str
+    title: str = ""
+    order: int = 1_000
+    note: str = ""
+    columns: Chosen = field(default_factory=lambda: DEFAULT)
+    paired: bool = True
+    diagrams: str = DIAGRAMS[0]
+    paper: Sequence[Reported] = ()
+
+    def measures(self, runs: Runs) -> list[Measure]:
+        """Return the columns for these runs: some depend on what the runs have."""
+        found: list[Measure] = []
+        for name, title in self.columns.items():
+            if name in GROUPS:
+                found += GROUPS[name](runs)
+            elif name in SINGLE:
+                found.append(_titled(SINGLE[name], title))
+            else:
+                quantity = name.removeprefix(_PAPER)
+                words = title or f"paper: {quantity.replace('_', ' ')}"
+                found.append(reported(quantity, words, self.paper))
+        return found
 
 
-def _repair(_: Runs) -> list[Measure]:
-    ca_after, asr_after, own_class_after = _after()
-    return [
-        share_of("ca_clean", "CA clean", "clean", "zero_shot/ca"),
-        share_of("ca_before", "CA before", "backdoored", "zero_shot/ca"),
-        ca_after,
-        share_of("asr_before", "ASR before", "backdoored", "zero_shot/asr"),
-        asr_after,
-        own_class_after,
-        target_found(),
-    ]
+def _titled(measure: Measure, title: str) -> Measure:
+    return replace(measure, column=replace(measure.column, title=title)) if title else measure
 
 
-def _attack(_: Runs) -> list[Measure]:
-    """Return the columns of an attack before any defense."""
-    return [
-        share_of("ca_clean", "CA clean", "clean", "zero_shot/ca"),
-        share_of("ca", "CA", "backdoored", "zero_shot/ca"),
-        share_of("asr", "ASR", "backdoored", "zero_shot/asr"),
-        share_of("target_rate", "target rate", "backdoored", "zero_shot/target_rate"),
-        share_of("own_class", "own class", "backdoored", "zero_shot/own_class"),
-        share_of("retrieval_asr_r1", "retrieval ASR@1", "backdoored", "retrieval/asr/r@1"),
-    ]
+def layout_of(experiment: str, folder: Path = PRESETS) -> Layout:
+    """Return the layout of an experiment; one without a preset gets the columns of a repair.
+
+    Args:
+        experiment: Its id.
+        folder: Of the presets.
+
+    Raises:
+        ValueError: If a preset of it has a field or a value that there is not.
+    """
+    fields: dict[str, Any] = {}
+    places: dict[str, Path] = {}
+    for path, given in preset_fields(folder).items():
+        if experiment_id(given) != experiment or not isinstance(given, Mapping):
+            continue
+        for name, value in given.items():
+            if name == "id":
+                continue
+            if name not in _READERS:
+                raise _wrong(path, f" has no field {name!r}", ["id", *_READERS])
+            if name in fields:
+                raise ValueError(
+                    f"{path}: experiment.{name} stands in {places[name].name} as well; of the "
+                    f"presets of {experiment} one has it"
+                )
+            fields[name], places[name] = _READERS[name](path, value), path
+    layout = Layout(experiment, **fields)
+    _check_paper(layout, places)
+    return layout
 
 
-def _classification(runs: Runs) -> list[Measure]:
-    return [
-        *_repair(runs),
-        paper_rate("asr_after", "paper: ASR after, %", optional=False),
-        ca_loss(),
-        paper_rate("ca_loss", "paper: CA loss, points"),
-    ]
+def _check_paper(layout: Layout, places: Mapping[str, Path]) -> None:
+    quantities = {name for one in layout.paper for name in one.numbers}
+    for name in layout.columns:
+        if name.startswith(_PAPER) and name.removeprefix(_PAPER) not in quantities:
+            choices = [f"{_PAPER}{quantity}" for quantity in sorted(quantities)]
+            raise _wrong(places["columns"], f".columns has {name!r}, which no case of "
+                         "experiment.paper gives", choices or ["none"])  # fmt: skip
 
 
-def _retrieval(_: Runs) -> list[Measure]:
-    measures = []
-    for way, arrow in (("image_to_text", "image to text"), ("text_to_image", "text to image")):
-        for when, model in (("before", "backdoored"), ("after", "purified")):
-            best = "highest" if when == "after" else ""
-            path = f"retrieval/{way}"
-            measures += [
-                share_of(
-                    f"{way}_r1_{when}", f"R@1 {arrow} {when}", model, f"{path}/r@1", best=best
-                ),
-                *(
-                    share_of(f"{way}_r{k}_{when}", f"R@{k}", model, f"{path}/r@{k}", where="csv")
-                    for k in (5, 10)
-                ),
-                joined(f"R@5, R@10 {arrow} {when}", model, [f"{path}/r@5", f"{path}/r@10"]),
-            ]
-    asr = "retrieval/asr/r@1"
-    return [
-        *measures,
-        share_of("retrieval_asr_before", "retrieval ASR@1 before", "backdoored", asr),
-        share_of("retrieval_asr_after", "retrieval ASR@1 after", "purified", asr, best="lowest"),
-        paper_rate("retrieval_asr_after", "paper: retrieval ASR after, %", optional=False),
-        paper_rate("recall_kept", "paper: retrieval score kept, %"),
-    ]
+def _wrong(path: Path, what: str, choices: Sequence[str]) -> ValueError:
+    return ValueError(f"{path}: experiment{what}; choices: {', '.join(choices)}")
 
 
-def _identification(runs: Runs) -> list[Measure]:
-    generators = dict.fromkeys(vote["generator"] for run in runs for vote in votes_of(run))
-    measures = [
-        Measure(Column("found", "class found"), lambda runs: named_classes(runs, "target_label")),
-        target_found(),
-        gain_of("gain", "gain, points"),
-        Measure(Column("runner_up", "runner-up"), lambda runs: named_classes(runs, "runner_up")),
-        gain_of("runner_up_gain", "its gain, points"),
-        paper_gain(),
-    ]
-    for name in generators:
-        measures += [
-            frequency_of(name, "clean_frequency", f"p_clean_{name}", f"P_clean, {name}"),
-            frequency_of(name, "perturbed_frequency", f"p_adv_{name}", f"P_adv, {name}"),
-        ]
-    return measures
+def _a(kind: type, words: str, name: str) -> Callable[[Path, object], object]:
+    def read(path: Path, value: object) -> object:
+        if type(value) is not kind:
+            raise ValueError(f"{path}: experiment.{name} is {words}, got {value!r}")
+        return value
+
+    return read
 
 
-def _inversion(runs: Runs) -> list[Measure]:
-    known = ("asr", "mask_share", "embedding_cosine")
-    found = [run.result["inversion"] or {} for run in runs]
-    more = dict.fromkeys(
-        key for one in found for key, value in one.items()
-        if isinstance(value, float) and key not in known
-    )  # fmt: skip
-
-    def asr(run: Run) -> Estimate | None:
-        found = run.result["inversion"]
-        if found is None:
-            return None
-        images = found.get("images")
-        return counted(found["asr"], images) if images else Estimate(found["asr"])
-
-    return [
-        share_of("asr_before", "ASR of the true trigger", "backdoored", "zero_shot/asr"),
-        per_seed(Column("asr_inverted", "ASR of the inverted", form="percent", interval=True), asr),
-        Measure(Column("form", "its form"), best_form),
-        found_number("mask_share", "its area, %", "percent"),
-        found_number("embedding_cosine", "cosine of embeddings", "number"),
-        *(found_number(key, key.replace("_", " "), "number") for key in more),
-        target_found(),
-    ]
+def _diagrams(path: Path, value: object) -> object:
+    if value not in DIAGRAMS:
+        raise _wrong(path, f".diagrams is {value!r}", DIAGRAMS)
+    return value
 
 
-def _layers(runs: Runs) -> list[Measure]:
-    names = dict.fromkeys(layer for run in runs for layer in run.evidence.get("divergence", {}))
-    return [
-        *(divergence_of(layer) for layer in names),
-        Measure(Column("tuned_layers", "tuned layers", where="csv"), tuned_layers),
-        *_after()[1:2],
-    ]
+def _columns(path: Path, value: object) -> Chosen:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{path}: experiment.columns is a list of names, got {value!r}")
+    chosen: dict[str, str] = {}
+    for item in value:
+        pairs = item.items() if isinstance(item, Mapping) else [(item, "")]
+        for name, title in pairs:
+            known = name in SINGLE or name in GROUPS or str(name).startswith(_PAPER)
+            if not known:
+                choices = [*SINGLE, *GROUPS, f"{_PAPER}QUANTITY"]
+                raise _wrong(path, f".columns has {name!r}", choices)
+            if name in chosen or (title and name in GROUPS) or not isinstance(title, str):
+                raise ValueError(
+                    f"{path}: experiment.columns has {item!r}; a column stands there once, as its "
+                    "name or as NAME: TITLE, and a group of columns has no title"
+                )
+            chosen[name] = title
+    return chosen
 
 
-LAYOUTS = {
-    "A1": Layout(_attack),
-    "A2": Layout(_attack),
-    "T1": Layout(_classification, paired=True),
-    "T2": Layout(_retrieval),
-    "F1": Layout(_identification),
-    "F2": Layout(_inversion),
-    "T3": Layout(_repair, paired=True),
-    "T4": Layout(_repair, paired=True),
-    "T5": Layout(_repair, paired=True),
-    "F3": Layout(_layers),
-    "F4": Layout(lambda _: _after()),
+def _paper(path: Path, value: object) -> list[Reported]:
+    if not isinstance(value, list) or not all(isinstance(case, Mapping) for case in value):
+        raise ValueError(f"{path}: experiment.paper is a list of cases, got {value!r}")
+    cases = []
+    for case in value:
+        of = {str(name): str(own) for name, own in case.items() if name in OF}
+        numbers = {str(name): _number(own) for name, own in case.items() if name not in OF}
+        if not of or not numbers:
+            raise ValueError(
+                f"{path}: experiment.paper has {dict(case)!r}; a case says what it is of (some of "
+                f"{', '.join(OF)}) and gives a number"
+            )
+        cases.append(Reported(of, numbers))
+    return cases
+
+
+def _number(value: object) -> Value:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Estimate(float(value)) if number else str(value)  # type: ignore[arg-type]
+
+
+_READERS: Mapping[str, Callable[[Path, object], object]] = {
+    "title": _a(str, "a text", "title"),
+    "order": _a(int, "a whole number", "order"),
+    "note": _a(str, "a text", "note"),
+    "columns": _columns,
+    "paired": _a(bool, "true or false", "paired"),
+    "diagrams": _diagrams,
+    "paper": _paper,
 }
-OWN = Layout(_repair, paired=True)
-
-
-def layout_of(experiment: str) -> Layout:
-    """Return the layout of an experiment; one's own gets the columns of a repair."""
-    return LAYOUTS.get(experiment, OWN)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from evaluation.statistics import mcnemar
 from experiments.results.runs import Predictions, Run
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 REFERENCE = "invertune"
 P = float | None
@@ -45,16 +47,14 @@ def others(labels: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _compare(first: Sequence[Run], second: Sequence[Run]) -> tuple[P, P]:
-    seconds = {run.result["seed"]: run for run in second}
+    seconds = {run.seed: run for run in second}
     pairs = [
-        (run.predictions, seconds[run.result["seed"]].predictions)
-        for run in first
-        if run.result["seed"] in seconds
+        (run.predictions, seconds[run.seed].predictions) for run in first if run.seed in seconds
     ]
     same = [
         (own, other)
         for own, other in pairs
-        if own is not None and other is not None and np.array_equal(own.labels, other.labels)
+        if own is not None and other is not None and own.same_images(other)
     ]
     return _pooled([(own.correct, other.correct) for own, other in same]), _pooled(_hits(same))
 

@@ -1,39 +1,54 @@
-"""The numbers that the paper gives."""
+"""The numbers that a paper gives, beside ours."""
 
 from __future__ import annotations
 
-from experiments.tables.columns import Measure, Runs
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from experiments.results.runs import Run
 from experiments.tables.grid import Column, Value
+from experiments.tables.measure import Measure, Runs
 
-# What the paper reports for its strongest attack, BadCLIP, on RN50; shares.
-_PAPER = {
-    "asr_after": {"none": "98.36", "invertune": "0.49", "par": "> 15"},
-    "ca_loss": {"invertune": "3.07"},
-    "retrieval_asr_after": {"none": "99.28", "invertune": "0.68"},
-    "recall_kept": {"invertune": "69.58"},
-}
-_PAPER_ATTACK, _PAPER_MODEL = "badclip", "rn50"
-_PAPER_GAIN = {"mushroom": "+97.23"}
+# What a number is of; a name stands for its variants too, as badclip does for badclip_mixed.
+OF = ("data", "model", "attack", "defense", "target")
 
 
-def paper_rate(quantity: str, title: str, optional: bool = True) -> Measure:
-    """Return a column of the paper's numbers, in percent as it prints them, in all forms."""
+@dataclass(frozen=True)
+class Reported:
+    """Numbers that a paper gives for one case.
+
+    Attributes:
+        of: Some of `OF` -> its name in the case.
+        numbers: Quantity, such as ``asr_after_percent``, -> the number as the paper prints it.
+    """
+
+    of: Mapping[str, str]
+    numbers: Mapping[str, Value]
+
+    def fits(self, run: Run) -> bool:
+        """Return whether a run is of the case."""
+        names = {
+            "data": run.name("data"),
+            "model": run.name("model"),
+            "attack": run.name("attack"),
+            "defense": run.name("defense"),
+            "target": run.target or "",
+        }
+        return all(f"{names[part]}_".startswith(f"{name}_") for part, name in self.of.items())
+
+
+def reported(quantity: str, title: str, paper: Sequence[Reported]) -> Measure:
+    """Return the column of one quantity, left out where no row is of a reported case.
+
+    Args:
+        quantity: Its name in the cases.
+        title: Of the column.
+        paper: The cases; the first that fits and has the quantity counts.
+    """
 
     def read(runs: Runs) -> Value:
-        model, attack, defense = (
-            str(runs[0].result[part]["name"]) for part in ("model", "attack", "defense")
-        )
-        if not (attack.startswith(_PAPER_ATTACK) and model.startswith(_PAPER_MODEL)):
-            return None
-        # invertune_paper and invertune_code are the same method.
-        name = "invertune" if defense.startswith("invertune") else defense
-        return _PAPER[quantity].get(name)
+        fitting = (one.numbers[quantity] for one in paper
+                   if quantity in one.numbers and one.fits(runs[0]))  # fmt: skip
+        return next(fitting, None)
 
-    return Measure(Column(f"paper_{quantity}_percent", title, optional=optional), read)
-
-
-def paper_gain() -> Measure:
-    def read(runs: Runs) -> Value:
-        return _PAPER_GAIN.get(runs[0].result["attack"]["target_label"] or "")
-
-    return Measure(Column("paper_gain_points", "paper: gain, points", optional=True), read)
+    return Measure(Column(f"paper_{quantity}", title, form="given", optional=True), read)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.files import replacing
+from experiments.results.runs import Run
 from experiments.sweeps.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ _TYPES: dict[type, str] = {bool: "boolean", int: "Int64", float: "float64", str:
 _LARGEST = 2**63
 
 
-def write_parquet(
-    runs_dir: Path, results: Sequence[Mapping[str, Any]], sweeps: Sequence[Sweep]
-) -> Path:
+def write_parquet(runs_dir: Path, runs: Sequence[Run], sweeps: Sequence[Sweep]) -> Path:
     """Write ``results.parquet`` into a folder of runs and return its path.
 
     A row per run: its folder's name ``run``, the ``sweeps`` it belongs to, and a column for every
@@ -32,35 +31,31 @@ def write_parquet(
     """
     path = runs_dir / FILE
     with replacing(path) as partial:
-        to_frame(runs_dir, results, sweeps).to_parquet(partial, index=False)
+        to_frame(runs, sweeps).to_parquet(partial, index=False)
     return path
 
 
-def to_frame(
-    runs_dir: Path, results: Sequence[Mapping[str, Any]], sweeps: Sequence[Sweep]
-) -> pd.DataFrame:
+def to_frame(runs: Sequence[Run], sweeps: Sequence[Sweep]) -> pd.DataFrame:
     """Return the rows of ``results.parquet``."""
     import pandas as pd
 
-    # A run's folder is named by the first half of its result's id.
-    folders = {path.name.rpartition("-")[2]: path.name for path in sorted(runs_dir.glob("*-*"))}
     member: dict[str, list[str]] = defaultdict(list)
     for sweep in sweeps:
         for job in sweep.jobs:
             member[job.id].append(sweep.name)
     rows = [
         {
-            "run": folders.get(str(result["id"])[:8]),
-            "sweeps": ",".join(dict.fromkeys(member[result["id"]])),
-            **dict(_leaves("", result)),
+            "run": run.folder.name,
+            "sweeps": ",".join(dict.fromkeys(member[run.id])),
+            **dict(_leaves("", run.result)),
         }
-        for result in results
+        for run in runs
     ]
     names = dict.fromkeys(name for row in rows for name in row)
     return pd.DataFrame({name: _column([row.get(name) for row in rows]) for name in names})
 
 
-def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _leaves(name: str, value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, Mapping) and value and name not in _WHOLE:
         for key, own in value.items():
             yield from _leaves(f"{name}.{key}" if name else str(key), own)

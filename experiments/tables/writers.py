@@ -1,30 +1,29 @@
-"""The forms in which a table is written."""
+"""The forms in which a table is written, one function each."""
 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pandas as pd
+from evaluation.statistics import Estimate
 from experiments.tables.grid import Grid
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from markupsafe import Markup
 
-def frame(grid: Grid) -> pd.DataFrame:
-    """Return the cells as text, the best between ``**``."""
-    import pandas as pd
-
-    titles, rows, _ = grid._texts(str, lambda cell: f"**{cell}**")
-    return pd.DataFrame(rows, columns=titles)
+TEMPLATE = Path(__file__).with_name("table.html.j2")
 
 
 def markdown(grid: Grid) -> str:
     """Return an aligned Markdown table."""
-    titles, rows, named = grid._texts(
-        lambda cell: cell.replace("|", "\\|"), lambda cell: f"**{cell}**"
-    )
+    grid = grid.shown("text")
+    titles, rows = grid.texts(lambda cell: cell.replace("|", "\\|"), lambda cell: f"**{cell}**")
+    named = [not column.numeric for column in grid.columns]
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     rule = ["-" * w if left else "-" * (w - 1) + ":" for w, left in zip(widths, named, strict=True)]
     aligned = [
@@ -55,11 +54,13 @@ def _escape(cell: str) -> str:
 
 def latex(grid: Grid) -> str:
     """Return a LaTeX table with the rules of booktabs."""
-    titles, rows, named = grid._texts(_escape, lambda cell: rf"\textbf{{{cell}}}")
+    grid = grid.shown("text")
+    titles, rows = grid.texts(_escape, lambda cell: rf"\textbf{{{cell}}}")
     written = [" & ".join(line) + r" \\" for line in (titles, *rows)]
+    places = "".join("r" if column.numeric else "l" for column in grid.columns)
     return "\n".join(
         [
-            rf"\begin{{tabular}}{{{''.join('l' if left else 'r' for left in named)}}}",
+            rf"\begin{{tabular}}{{{places}}}",
             r"\toprule",
             written[0],
             r"\midrule",
@@ -72,19 +73,62 @@ def latex(grid: Grid) -> str:
 
 def comma_separated(grid: Grid) -> str:
     """Return csv: shares in [0, 1], the ends of intervals in columns of their own."""
-    shown = grid._shown("csv")
+    grid = grid.shown("csv")
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     names: list[str] = []
-    for column in (grid.columns[i] for i in shown):
+    for column in grid.columns:
         ends = [f"{column.name}_low", f"{column.name}_high"] if column.interval else []
         names += [column.name, *ends]
     writer.writerow(names)
     for row in grid.rows:
-        writer.writerow([cell for i in shown for cell in grid.columns[i].plain(row[i])])
+        writer.writerow(
+            [
+                cell
+                for column, value in zip(grid.columns, row, strict=True)
+                for cell in column.plain(value)
+            ]
+        )
     return stream.getvalue().rstrip("\n")
 
 
+def html(grid: Grid) -> Markup:
+    """Return an HTML table that a page can sort: ``data-sort`` has a number's value, gaps none.
+
+    Everything that comes from the cells is escaped.
+    """
+    from markupsafe import Markup
+
+    grid = grid.shown("text")
+    rows = [
+        [
+            {
+                "text": cell.text,
+                "more": " ".join(part for part in (cell.interval, cell.note) if part),
+                "best": (i, j) in grid.best,
+                "numeric": column.numeric,
+                "key": repr(value.value) if isinstance(value, Estimate) else "",
+            }
+            for j, (column, value) in enumerate(zip(grid.columns, row, strict=True))
+            for cell in [column.cell(value)]
+        ]
+        for i, row in enumerate(grid.rows)
+    ]
+    return Markup(_template().render(grid=grid, rows=rows))  # the template escapes
+
+
+@functools.cache
+def _template() -> Template:
+    import jinja2
+
+    # Not chosen by the file's name, which would leave .html.j2 without escaping.
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+
+
+# What `invertune table` offers.
 WRITERS: dict[str, Callable[[Grid], str]] = {
     "md": markdown,
     "csv": comma_separated,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlparse
 
 from experiments.files import replacing
-from experiments.results.measures import MEASURES, MODELS, share
+from experiments.results.content import Result
+from experiments.results.measures import MEASURES, MODELS, lookup, share
 from experiments.results.summary import before_and_after
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Log:
 
     def result(
         self,
-        result: Mapping[str, Any],
+        result: Result,
         curves: Mapping[str, Sequence[float]],
         pictures: Mapping[str, Sequence[Image]],
     ) -> None:
@@ -210,7 +211,7 @@ def run_title(parts: Sequence[str], seed: int, overrides: Sequence[str] = ()) ->
     return ", ".join([f"{model}: {attack} → {defense}", f"seed {seed}", *shown])
 
 
-def summary(result: Mapping[str, Any]) -> dict[str, Any]:
+def summary(result: Result) -> dict[str, Any]:
     """Return the numbers of a run by name, such as ``zero_shot/asr/before``.
 
     Of the measures, ``clean`` is the model before the attack, ``before`` the backdoored one, and
@@ -223,9 +224,9 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
         if (value := share(result, model, measure)) is not None
     }
     for section in ("identification", "inversion"):
-        for key, value in (result[section] or {}).items():
-            if isinstance(value, str | bool | int | float):
-                numbers[f"{section}/{key}"] = value
+        for key, found in (lookup(result, section) or {}).items():
+            if isinstance(found, str | bool | int | float):
+                numbers[f"{section}/{key}"] = found
     numbers |= {f"seconds/{stage}": value for stage, value in result["seconds"].items()}
     return {**numbers, "peak_memory_mib": result["peak_memory_mib"]}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from invertune.clip.fast import folded
 from invertune.clip.models import CLIP
+from invertune.data.bundle import to_float
+from invertune.data.images import Images
 from invertune.progress import progress
 
 
@@ -33,17 +36,30 @@ def autocast(device: torch.device) -> torch.autocast:
 
 @torch.no_grad()
 def encode_images(
-    model: CLIP, images: Tensor, batch_size: int = 256, stage: str = "encode images"
+    model: CLIP,
+    images: Tensor | Images,
+    batch_size: int = 256,
+    trigger: Callable[[Tensor], Tensor] | None = None,
+    stage: str = "encode images",
 ) -> Tensor:
-    """Return the features, (N, D) float32 on the CPU, of (N, 3, H, W) uint8 or [0, 1] images.
+    """Return the features, (N, D) float32 on the CPU, of pictures; a batch is read at a time.
 
-    The model is put into evaluation mode; ``stage`` says what for, where progress is shown.
+    Args:
+        model: Put into evaluation mode.
+        images: (N, 3, H, W) uint8 or in [0, 1]; `Images` are read batch by batch.
+        batch_size: Images at a time.
+        trigger: Stamps float images in [0, 1], where they are, before they go to the model's
+            device; None leaves them clean.
+        stage: What for, where progress is shown.
     """
     model.eval()
     features = []
+    parts = Images.of(images, len(images)).batches(batch_size)
+    count = math.ceil(len(images) / batch_size)
     with folded(model), autocast(model.device):
-        for chunk in progress(torch.split(images, batch_size), stage):
-            pixels = chunk.to(model.device)
+        for part in progress(parts, stage, total=count):
+            pixels = part if trigger is None else trigger(to_float(part))
+            pixels = pixels.to(model.device)
             pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
             # Features of a large part would fill a GPU that the next batch needs.
             features.append(model.encode_image(pixels).cpu())
@@ -64,12 +80,29 @@ def zero_shot_classifier(
     return F.normalize(means, dim=-1).T.contiguous()
 
 
-def frequency(features: Tensor, classifier: Tensor) -> Tensor:
+@torch.no_grad()
+def predicted_classes(model: CLIP, features: Tensor, classifier: Tensor) -> Tensor:
+    """Return the class that the model takes each image for, (N,) int64.
+
+    Its own head decides where it comes with one (`CLIP.similarities`), else the classifier.
+
+    Args:
+        model: In evaluation mode.
+        features: (N, D), unit norm; the answer is on their device.
+        classifier: (D, C) zero-shot classifier.
+    """
+    # In parts: the logits of 50,000 images and 1,000 classes are 200 MB.
+    weights, parts = classifier.to(features.device), features.split(4096)  # type: ignore[no-untyped-call]
+    return torch.cat([model.similarities(part, weights).argmax(dim=1) for part in parts])
+
+
+def frequency(model: CLIP, features: Tensor, classifier: Tensor) -> Tensor:
     """Return the share of images predicted as each class, (C,).
 
     Args:
+        model: In evaluation mode.
         features: (N, D), unit norm.
         classifier: (D, C) zero-shot classifier.
     """
-    predicted = (features @ classifier).argmax(dim=1)
+    predicted = predicted_classes(model, features, classifier)
     return torch.bincount(predicted, minlength=classifier.shape[1]).float() / len(features)

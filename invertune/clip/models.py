@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from invertune.clip.fast import quicken
+from invertune.fields import check_types
 
 MAX_LOGIT_SCALE = 4.6052  # ln 100, as in CLIP
 _TEXT_PARTS, _MANY_TEXTS = 2, 32
@@ -182,8 +183,6 @@ class ModelSpec:
             a model of one's own.
         pretrain: Recipe of the pre-training here; None where weights are loaded.
         teacher: Spec of the model whose image embeddings the pre-training matches.
-        shipped: Whether weights that come with the package may stand for the pre-training, where
-            they are of exactly this model, data and seed.
     """
 
     name: str
@@ -192,7 +191,9 @@ class ModelSpec:
     architecture: Mapping[str, Any] = field(default_factory=dict)
     pretrain: Any = None
     teacher: Any = None
-    shipped: bool = False
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     def build(self, seed: int = 0) -> CLIP:
         """Return the model; an own architecture starts from random weights that ``seed`` decides.

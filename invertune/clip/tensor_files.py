@@ -151,7 +151,9 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no object, but a {type(content).__name__}")
+    return content
 
 
 def sub_object(content: dict[str, Any], key: str) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from invertune.data.bundle import (
     RetrievalSet,
 )
 from invertune.data.captions import Captioner
-from invertune.data.icons import IconWorld, SceneStyle
+from invertune.data.icons import IconWorld
+from invertune.data.images import Images
+from invertune.data.scenes import SceneStyle
 
 __all__ = [
     "Captioner",
@@ -16,6 +18,7 @@ __all__ = [
     "DataBundle",
     "IconWorld",
     "ImageTextPairs",
+    "Images",
     "LabeledImages",
     "RetrievalSet",
     "SceneStyle",

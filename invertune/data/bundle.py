@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
+
+from invertune.data.images import Images, Pictured
+
+PARTS = ("pairs", "clean", "zero_shot", "retrieval")
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -15,99 +19,127 @@ def to_float(images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ImageTextPairs:
+class ImageTextPairs(Pictured):
     """Images with one caption each, to train and to poison.
 
     Attributes:
-        images: (N, 3, H, W) uint8, or a function from indices, (B,), to such images, for parts
-            that are drawn or read only where they are used.
+        images: N pictures; also taken as (N, 3, H, W) uint8, or as a function from indices, (B,),
+            to such pictures, for parts that are drawn or read only where they are used.
         captions: N captions.
         ids: N names, unique over all parts of a bundle.
     """
 
-    images: Tensor | Callable[[Tensor], Tensor]
+    images: Images
     captions: Sequence[str]
     ids: Sequence[str]
 
     def __post_init__(self) -> None:
-        counts = [len(self.captions), len(self.ids)]
-        if isinstance(self.images, Tensor):
-            counts.append(len(self.images))
+        self._hold(len(self.ids))
+        counts = [len(self.images), len(self.captions), len(self.ids)]
         if len(set(counts)) > 1:
             raise ValueError(f"every pair has an image, a caption and an id, got counts {counts}")
 
-    def __len__(self) -> int:
-        return len(self.captions)
-
     def pictures(self, index: Tensor) -> Tensor:
         """Return the chosen images, (B, 3, H, W) uint8."""
-        return self.images[index] if isinstance(self.images, Tensor) else self.images(index)
+        return self.images[index]
 
     def batch(self, index: Tensor) -> Tensor:
         """Return the chosen images, (B, 3, H, W) float32 in [0, 1]."""
         return to_float(self.pictures(index))
 
     def take(self, index: Tensor) -> ImageTextPairs:
-        """Return the chosen pairs, with their images in memory."""
+        """Return the chosen pairs; their images are not read yet."""
         chosen = index.tolist()
-        return ImageTextPairs(
-            self.pictures(index), [self.captions[i] for i in chosen], [self.ids[i] for i in chosen]
-        )
+        captions, ids = ([names[i] for i in chosen] for names in (self.captions, self.ids))
+        return ImageTextPairs(self.images.take(index), captions, ids)
+
+    def kept(self) -> ImageTextPairs:
+        """Return the pairs with their images in memory, if they fit there: drawn once for all."""
+        return ImageTextPairs(self.images.kept(), self.captions, self.ids)
 
 
 @dataclass(frozen=True)
-class LabeledImages:
+class LabeledImages(Pictured):
     """Images with a class index each.
 
     Attributes:
-        images: (N, 3, H, W) uint8.
+        images: N pictures, given as those of `ImageTextPairs`.
         labels: (N,) class indices.
         ids: N names, unique over all parts of a bundle.
     """
 
-    images: Tensor
+    images: Images
     labels: Tensor
     ids: Sequence[str]
 
-    def __len__(self) -> int:
-        return len(self.images)
+    def __post_init__(self) -> None:
+        self._hold(len(self.ids))
+        counts = [len(self.images), len(self.labels), len(self.ids)]
+        if len(set(counts)) > 1:
+            raise ValueError(f"every image has a label and an id, got counts {counts}")
 
 
 @dataclass(frozen=True)
-class RetrievalSet:
+class RetrievalSet(Pictured):
     """Images with several captions each.
 
     Attributes:
-        images: (N, 3, H, W) uint8.
+        images: N pictures, given as those of `ImageTextPairs`.
         captions: N lists of captions.
         ids: N names, unique over all parts of a bundle.
     """
 
-    images: Tensor
+    images: Images
     captions: Sequence[Sequence[str]]
     ids: Sequence[str]
 
-    def __len__(self) -> int:
-        return len(self.images)
+    def __post_init__(self) -> None:
+        self._hold(len(self.ids))
 
 
 @dataclass(frozen=True)
-class CleanData:
-    """All that a defender has besides the model: clean images and a list of class names.
+class CleanData(Pictured):
+    """All that a defender has besides the model, as far as the defense says that it needs it.
 
-    The images carry no labels, and nothing here knows of an attack.
+    The images carry no labels, and nothing here knows of an attack: which of the suspect pairs are
+    poisoned, and how, is not among it.
 
     Attributes:
-        images: (N, 3, H, W) uint8.
+        images: N clean pictures; also taken as (N, 3, H, W) uint8.
         prompts: Class names as they stand in a sentence, such as ``an apple``.
         class_names: Class names.
         templates: Zero-shot prompt templates with ``{}``.
+        captions: One for each image; None for a defense that needs no captions.
+        suspects: What the suspect model was fine-tuned on, some of it perhaps poisoned; None for a
+            defense that does not train on it.
     """
 
-    images: Tensor
+    images: Images
     prompts: Sequence[str]
     class_names: Sequence[str]
     templates: Sequence[str]
+    captions: Sequence[str] | None = None
+    suspects: ImageTextPairs | None = None
+
+    def __post_init__(self) -> None:
+        self._hold(0 if self.captions is None else len(self.captions))
+        if self.captions is not None and len(self.captions) != len(self.images):
+            raise ValueError(
+                f"every clean image has one caption, got {len(self.images)} images and "
+                f"{len(self.captions)} captions"
+            )
+
+    @property
+    def pairs(self) -> ImageTextPairs:
+        """The clean images with their captions, to train on.
+
+        Raises:
+            ValueError: If there are no captions.
+        """
+        if self.captions is None:
+            raise ValueError("clean captions are given to a defense with needs=pairs only")
+        ids = [f"clean {i}" for i in range(len(self.images))]
+        return ImageTextPairs(self.images, self.captions, ids)
 
 
 @dataclass(frozen=True)
@@ -121,6 +153,8 @@ class DataBundle:
         templates: Zero-shot prompt templates with ``{}`` for an entry of ``prompts``.
         image_size: Side of the images, in pixels.
         make_pairs, make_clean, make_zero_shot, make_retrieval: Draw or load a part.
+        make_clean_captions: Captions of the clean part, in its order; None where it has none.
+        make_ids: The ids of one of `PARTS`, where they are known without the part itself.
     """
 
     name: str
@@ -132,6 +166,8 @@ class DataBundle:
     make_clean: Callable[[], LabeledImages]
     make_zero_shot: Callable[[], LabeledImages]
     make_retrieval: Callable[[], RetrievalSet]
+    make_clean_captions: Callable[[], Sequence[str]] | None = None
+    make_ids: Callable[[str], Sequence[str]] | None = None
 
     @functools.cached_property
     def pairs(self) -> ImageTextPairs:
@@ -145,8 +181,19 @@ class DataBundle:
 
     @functools.cached_property
     def clean(self) -> CleanData:
-        """What the defender has."""
+        """What every defender has: images, and no captions."""
         return CleanData(self.labeled_clean.images, self.prompts, self.class_names, self.templates)
+
+    @functools.cached_property
+    def captioned_clean(self) -> CleanData:
+        """What a defender has who needs captions.
+
+        Raises:
+            ValueError: If the clean part has none.
+        """
+        if self.make_clean_captions is None:
+            raise ValueError(f"the clean images of {self.name} have no captions")
+        return replace(self.clean, captions=self.make_clean_captions())
 
     @functools.cached_property
     def zero_shot(self) -> LabeledImages:
@@ -158,15 +205,22 @@ class DataBundle:
         """Test images with five captions each."""
         return self.make_retrieval()
 
+    def ids(self, part: str) -> Sequence[str]:
+        """Return the ids of one of `PARTS`; no picture is read."""
+        if self.make_ids is not None:
+            return self.make_ids(part)
+        own: Sequence[str] = getattr(self, "labeled_clean" if part == "clean" else part).ids
+        return own
+
     def check_disjoint(self) -> None:
-        """Compare the ids of all four parts.
+        """Compare the ids of all four parts; no picture is read.
 
         Raises:
             ValueError: If two parts share a sample.
         """
         seen: dict[str, str] = {}
-        for part in ("pairs", "labeled_clean", "zero_shot", "retrieval"):
-            for name in getattr(self, part).ids:
+        for part in PARTS:
+            for name in self.ids(part):
                 if name in seen:
                     raise ValueError(
                         f"parts must be disjoint, but sample {name} is in {seen[name]} and {part}"

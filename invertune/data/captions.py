@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from invertune.fields import check_shares
+
 
 def with_article(words: str) -> str:
     """Return the words with their indefinite article: ``an orange``, ``a blue``."""
@@ -43,6 +45,9 @@ class Captioner:
     colored_share: float
     grounded_share: float
     plurals: Sequence[str] = field(default_factory=tuple)
+
+    def __post_init__(self) -> None:
+        check_shares(self, "colored_share", "grounded_share", zero=True, one=True)
 
     def phrase(self, name: str, color: str = "") -> str:
         """Return the class name with its article and color: ``an apple``, ``red socks``."""

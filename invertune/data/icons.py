@@ -2,7 +2,7 @@
 
 The pictograms are Font Awesome's solid glyphs (package ``fontawesomefree``, icons CC BY 4.0, font
 SIL OFL 1.1). Every sample is a handful of random numbers drawn from a seeded generator; a batch of
-samples is rendered at once, so that a part of any size costs a few seconds.
+samples is rendered at once, where it is looked at, so that a part of any size costs a few seconds.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 import fontawesomefree
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from invertune.data.bundle import DataBundle, ImageTextPairs, LabeledImages, RetrievalSet
 from invertune.data.captions import Captioner
-from invertune.progress import progress
+from invertune.data.images import Images
+from invertune.data.scenes import Scenes, SceneStyle, draw_scenes, render
+from invertune.fields import check_is, check_numbers, check_types, is_number
 from invertune.seeds import seeded
 
 _GLYPH_SIDE = 96
-_RENDER_BATCH = 512
 
 
 def _asset(*parts: str) -> Path:
@@ -79,168 +79,8 @@ def draw_glyphs(icons: tuple[str, ...], side: int = _GLYPH_SIDE) -> Tensor:
     return torch.stack(masks).unsqueeze(1).float() / 255
 
 
-@dataclass(frozen=True)
-class Scenes:
-    """The random numbers of N samples; ``render`` is a pure function of them.
-
-    Attributes:
-        label: (N,) class index.
-        ink, paper: (N,) indices of the named colors of object and background.
-        ink_rgb, paper_rgb: (N, 3) the colors as drawn: the named ones, a little off.
-        affine: (N, 2, 3) from picture to glyph coordinates.
-        wave: (N, 2, 4) frequency along x and y, phase, amplitude; of the background's texture
-            and of the one that lies over all.
-        kind: (N, 2) texture: 0 stripes, 1 checks, 2 smooth noise.
-        noise: (N, 2, 9, 9) the grids that smooth noise is interpolated from, in [-1, 1].
-    """
-
-    label: Tensor
-    ink: Tensor
-    paper: Tensor
-    ink_rgb: Tensor
-    paper_rgb: Tensor
-    affine: Tensor
-    wave: Tensor
-    kind: Tensor
-    noise: Tensor
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    def take(self, index: Tensor | slice) -> Scenes:
-        """Return the chosen samples."""
-        return Scenes(**{name: value[index] for name, value in vars(self).items()})
-
-
-@dataclass(frozen=True)
-class SceneStyle:
-    """How samples vary.
-
-    Attributes:
-        turn: Largest rotation, in degrees, either way.
-        scale: Smallest and largest size of the object, as a share of the picture.
-        shift: Largest displacement, as a share of half the picture.
-        contrast: Least RGB distance of object and background color.
-        background_texture: Largest amplitude of the background's texture.
-        overall_texture: Largest amplitude of the texture that lies over all.
-        color_jitter: Largest deviation from the named color, per channel.
-    """
-
-    turn: float
-    scale: tuple[float, float]
-    shift: float
-    contrast: float
-    background_texture: float
-    overall_texture: float
-    color_jitter: float
-
-
-def _uniform(low: float, high: float, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return low + (high - low) * torch.rand(size, generator=generator)
-
-
-def draw_scenes(
-    count: int, classes: int, palette: Tensor, style: SceneStyle, generator: torch.Generator
-) -> Scenes:
-    """Draw ``count`` samples; classes appear equally often, in random order.
-
-    Args:
-        count: Number of samples.
-        classes: Number of classes.
-        palette: (P, 3) RGB of the named colors, in [0, 1].
-        style: How samples vary.
-        generator: Source of every random number.
-
-    Raises:
-        ValueError: If no two colors of the palette are ``style.contrast`` apart.
-    """
-    allowed = (torch.cdist(palette, palette) >= style.contrast).nonzero()
-    if len(allowed) == 0:
-        raise ValueError(f"no two colors are contrast={style.contrast} apart in RGB")
-    label = (torch.arange(count) % classes)[torch.randperm(count, generator=generator)]
-    pair = allowed[torch.randint(len(allowed), (count,), generator=generator)]
-    jitter = _uniform(-style.color_jitter, style.color_jitter, (2, count, 3), generator)
-
-    angle = torch.deg2rad(_uniform(-style.turn, style.turn, (count,), generator))
-    zoom = _GLYPH_ZOOM / _uniform(*style.scale, (count,), generator)
-    flip = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
-    shift = _uniform(-style.shift, style.shift, (count, 2), generator)
-    cos, sin = zoom * angle.cos(), zoom * angle.sin()
-    linear = torch.stack([flip * cos, -flip * sin, sin, cos], dim=1).view(count, 2, 2)
-    affine = torch.cat([linear, -(linear @ shift.unsqueeze(2))], dim=2)
-
-    direction = _uniform(0, torch.pi, (count, 2), generator)
-    frequency = torch.pi * _uniform(2, 10, (count, 2), generator)  # half periods across the picture
-    phase = _uniform(0, 2 * torch.pi, (count, 2), generator)
-    largest = torch.tensor([style.background_texture, style.overall_texture])
-    amplitude = largest * torch.rand(count, 2, generator=generator)
-    wave = torch.stack(
-        [frequency * direction.cos(), frequency * direction.sin(), phase, amplitude], dim=2
-    )
-    return Scenes(
-        label=label,
-        ink=pair[:, 0],
-        paper=pair[:, 1],
-        ink_rgb=(palette[pair[:, 0]] + jitter[0]).clamp(0, 1),
-        paper_rgb=(palette[pair[:, 1]] + jitter[1]).clamp(0, 1),
-        affine=affine,
-        wave=wave,
-        kind=torch.randint(3, (count, 2), generator=generator),
-        noise=_uniform(-1, 1, (count, 2, 9, 9), generator),
-    )
-
-
-# A glyph fills 5/6 of its canvas; at scale 1 it fills nine tenths of the picture.
-_GLYPH_ZOOM = (5 / 6) / 0.9
-
-
-def _textures(scenes: Scenes, layer: int, side: int) -> Tensor:
-    """Return (N, 1, side, side) textures of one layer, scaled by their amplitudes."""
-    axis = torch.linspace(-1, 1, side)
-    fx, fy, phase, amplitude = (scenes.wave[:, layer, i].view(-1, 1, 1) for i in range(4))
-    kind = scenes.kind[:, layer]
-    texture = torch.empty(len(scenes), side, side)
-    waves = (kind < 2).nonzero().flatten()
-    if len(waves):
-        along = fx[waves] * axis + fy[waves] * axis.view(-1, 1)
-        value = torch.sin(along + phase[waves])
-        checks = (kind[waves] == 1).nonzero().flatten()
-        if len(checks):
-            chosen = waves[checks]
-            across = fy[chosen] * axis - fx[chosen] * axis.view(-1, 1)
-            value[checks] *= torch.sin(across + phase[chosen])
-        texture[waves] = value
-    smooth = (kind == 2).nonzero().flatten()
-    if len(smooth):
-        grid = scenes.noise[smooth, layer].unsqueeze(1)
-        size = (side, side)
-        texture[smooth] = F.interpolate(grid, size, mode="bilinear", align_corners=True).squeeze(1)
-    return (texture * amplitude).unsqueeze(1)
-
-
-def render(scenes: Scenes, glyphs: Tensor, side: int) -> Tensor:
-    """Return the pictures of ``scenes``, (N, 3, side, side) uint8.
-
-    Args:
-        scenes: The samples' random numbers.
-        glyphs: (K, 1, G, G) coverage masks from `draw_glyphs`.
-        side: Side of the pictures, in pixels.
-    """
-    pictures = torch.empty(len(scenes), 3, side, side, dtype=torch.uint8)
-    for start in progress(range(0, len(scenes), _RENDER_BATCH), "draw pictures"):
-        part = scenes.take(slice(start, start + _RENDER_BATCH))
-        grid = F.affine_grid(part.affine, [len(part), 1, side, side], align_corners=False)
-        ink = F.grid_sample(glyphs[part.label], grid, mode="bilinear", align_corners=False)
-        paper = part.paper_rgb[..., None, None] + _textures(part, 0, side)
-        picture = torch.lerp(paper, part.ink_rgb[..., None, None].expand_as(paper), ink)
-        picture += _textures(part, 1, side)
-        rounded = picture.mul_(255).round_().clamp_(0, 255)
-        pictures[start : start + len(part)] = rounded.to(torch.uint8)
-    return pictures
-
-
-# No setting was chosen on these streams of the test parts: no reported number is of an image that
-# had a say in it.
+# The test parts were drawn anew once the default settings stood: no reported number is of an image
+# that a setting was chosen on.
 _STREAMS = {"zero_shot": "zero_shot/test", "retrieval": "retrieval/test"}
 
 
@@ -270,6 +110,15 @@ class IconWorld:
     templates: Sequence[str]
     sizes: Mapping[str, int]
 
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_numbers(self, "sizes")
+        check_is(self, "style", SceneStyle)
+        check_is(self, "captions", Captioner)
+        for name, rgb in self.colors.items():
+            if len(rgb) != 3 or not all(is_number(one) and 0 <= one <= 255 for one in rgb):
+                raise ValueError(f"colors.{name} is three numbers from 0 to 255, got {rgb!r}")
+
     def load(self) -> DataBundle:
         """Return the bundle; each part is drawn when it is first used.
 
@@ -292,6 +141,8 @@ class IconWorld:
             make_clean=lambda: self._labeled("clean"),
             make_zero_shot=lambda: self._labeled("zero_shot"),
             make_retrieval=self._retrieval,
+            make_clean_captions=self._clean_captions,
+            make_ids=self._ids,
         )
 
     def _draw(self, part: str) -> tuple[Scenes, torch.Generator]:
@@ -316,19 +167,23 @@ class IconWorld:
         ]
         return self.captions(facts, generator)
 
+    def _images(self, scenes: Scenes) -> Images:
+        return Images(lambda index: self._render(scenes.take(index)), len(scenes))
+
     def _pairs(self) -> ImageTextPairs:
         scenes, generator = self._draw("pairs")
         captions = self._describe(scenes, generator)
-        return ImageTextPairs(
-            lambda index: self._render(scenes.take(index)), captions, self._ids("pairs")
-        )
+        return ImageTextPairs(self._images(scenes), captions, self._ids("pairs"))
 
     def _labeled(self, part: str) -> LabeledImages:
         scenes, _ = self._draw(part)
-        return LabeledImages(self._render(scenes), scenes.label, self._ids(part))
+        return LabeledImages(self._images(scenes).once(), scenes.label, self._ids(part))
+
+    def _clean_captions(self) -> list[str]:
+        return self._describe(*self._draw("clean"))
 
     def _retrieval(self) -> RetrievalSet:
         scenes, generator = self._draw("retrieval")
         rounds = [self._describe(scenes, generator) for _ in range(5)]
         captions = [list(five) for five in zip(*rounds, strict=True)]
-        return RetrievalSet(self._render(scenes), captions, self._ids("retrieval"))
+        return RetrievalSet(self._images(scenes).once(), captions, self._ids("retrieval"))

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from invertune.fields import check_types
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -17,7 +19,6 @@ class Augmentation:
         turn: Largest rotation, in degrees, either way.
         scale: Largest change of size, as a share.
         shift: Largest displacement, as a share of half the image.
-        brightness: Largest change of contrast, as a share.
         tint: Largest change of each channel, in [0, 1].
         flip: Mirror half of the images.
         shuffle: Permute the color channels of half of the images.
@@ -32,6 +33,9 @@ class Augmentation:
     flip: bool = True
     shuffle: bool = False
     mix: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return changed copies of ``images``, (B, 3, H, W) in [0, 1]."""

@@ -7,18 +7,20 @@ and how they become a change of the image that keeps to its budget by constructi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from invertune.fields import check_types
 from invertune.perturb.triggers import InvertedTrigger
 
 _MEAN, _STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
 
+@runtime_checkable
 class Form(Protocol):
     """What a perturbation is made of; inherit to get a ``project`` that does nothing."""
 
@@ -44,6 +46,9 @@ class Pixels(Form):
     budget: float
     name: str = "pixels"
 
+    def __post_init__(self) -> None:
+        check_types(self)
+
     def start(self, side: int, generator: torch.Generator) -> list[Tensor]:
         """Return one (3, side, side) tensor."""
         # Small, so that tanh starts in its steep part.
@@ -66,6 +71,9 @@ class LowFrequency(Form):
     budget: float
     grid: int
     name: str = "low_frequency"
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     def start(self, side: int, generator: torch.Generator) -> list[Tensor]:
         """Return one (1, grid, grid) tensor."""
@@ -97,6 +105,9 @@ class MaskedPattern(Form):
     temperature: float = 1.0
     name: str = "mask"
 
+    def __post_init__(self) -> None:
+        check_types(self)
+
     def start(self, side: int, generator: torch.Generator) -> list[Tensor]:
         """Return the mask's (1, side, side) and the pattern's (3, side, side) logits."""
         return [
@@ -127,6 +138,9 @@ class FixedPatch(Form):
     share: float
     corner: float
     name: str = "patch"
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     def start(self, side: int, generator: torch.Generator) -> list[Tensor]:
         """Return the pattern's logits, (3, side, side)."""
@@ -160,6 +174,9 @@ class FreeMask(Form):
 
     channels: int
     name: str = "mask"
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     def start(self, side: int, generator: torch.Generator) -> list[Tensor]:
         """Return the mask, (channels, side, side), and the normalized pattern, (3, side, side)."""

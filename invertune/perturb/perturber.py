@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from invertune.clip.encode import autocast
 from invertune.clip.models import CLIP
-from invertune.fields import check_shares
+from invertune.fields import check_is, check_shares, check_types
 from invertune.perturb.forms import Form
 from invertune.perturb.optimize import optimize_form
 from invertune.perturb.triggers import InvertedTrigger
@@ -42,6 +42,7 @@ def concentration_objective(perturbed: Tensor, clean: Tensor) -> Tensor:
 OBJECTIVES = {"feature": feature_objective, "concentration": concentration_objective}
 
 
+@runtime_checkable
 class Perturber(Protocol):
     """What makes an untargeted universal perturbation and votes.
 
@@ -107,6 +108,8 @@ class Generator:
     clean_gain: float
 
     def __post_init__(self) -> None:
+        check_types(self)
+        check_is(self, "form", Form)
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective is one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
         check_shares(self, "clean_gain", one=True)

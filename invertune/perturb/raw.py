@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from invertune.clip.encode import encode_images, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
+from invertune.fields import check_all, check_types
 from invertune.perturb.perturber import Perturber
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.progress import progress
@@ -32,6 +33,8 @@ class RawPerturbation:
     images: int
 
     def __post_init__(self) -> None:
+        check_types(self)
+        check_all(self, "generators", Perturber)
         if not self.generators:
             raise ValueError("a raw perturbation needs at least one generator, got none")
 

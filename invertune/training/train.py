@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +20,12 @@ from invertune.finite import check_finite
 from invertune.losses import clip_loss
 from invertune.progress import progress
 from invertune.seeds import seeded
+from invertune.training.checkpoint import load_state, save_state
+from invertune.training.objective import Batch, Objective
 from invertune.training.optimizers import Optimizers
 from invertune.training.recipe import Recipe
 
 log = logging.getLogger(__name__)
-
-
-Objective = Callable[[CLIP, Tensor, Tensor], Tensor]
 
 
 @contextlib.contextmanager
@@ -96,6 +95,7 @@ def train(
     stage: str,
     teacher: CLIP | None = None,
     objective: Objective | None = None,
+    texts: Sequence[str] = (),
     checkpoint: Path | None = None,
     checkpoint_every: int = 200,
 ) -> list[float]:
@@ -108,9 +108,9 @@ def train(
         seed: Decides the order of the pairs.
         stage: Name in error messages and where progress is shown.
         teacher: Its image embeddings are matched where ``recipe.teacher_weight`` is positive.
-        objective: Takes the model, a batch of images, (B, 3, H, W) in [0, 1] on its device, and
-            their positions among the pairs, (B,), and returns the loss in place of the
-            contrastive one.
+        objective: Takes the model and a `Batch`, and returns the loss in place of the contrastive
+            one, a scalar.
+        texts: Further texts that the objective encodes, such as reworded captions: `Batch.texts`.
         checkpoint: A file that an interrupted training goes on from; removed at the end.
         checkpoint_every: Steps between checkpoints.
 
@@ -120,7 +120,7 @@ def train(
     """
     recipe.check_pairs(len(pairs), stage)
     total = recipe.steps(len(pairs))
-    tokens = model.tokenize(pairs.captions)
+    tokens = model.tokenize([*pairs.captions, *texts])
     trainable = [(p, p.requires_grad) for p in model.parameters()]
     visual = {id(p) for p in model.visual.parameters()}
     if teacher is not None:
@@ -136,10 +136,11 @@ def train(
         norm.requires_grad_(False)
     try:
         if recipe.epochs > 1:  # drawn once instead of once a pass
-            pairs = pairs.take(torch.arange(len(pairs)))
+            pairs = pairs.kept()
         with compact_vocabulary(model, tokens) as numbers:
+            own, others = numbers[: len(pairs)], numbers[len(pairs) :]
             run = _Run(
-                model, pairs, numbers, recipe, total, seed, stage, teacher, objective, frozen
+                model, pairs, own, others, recipe, total, seed, stage, teacher, objective, frozen
             )
             # The flash kernel's backward pass is the slower one on a CPU.
             on_cpu = model.device.type == "cpu"
@@ -158,6 +159,7 @@ class _Run:
     model: CLIP
     pairs: ImageTextPairs
     tokens: Tensor
+    texts: Tensor
     recipe: Recipe
     total: int
     seed: int
@@ -196,7 +198,8 @@ class _Run:
         images = self.pairs.batch(index).to(device, non_blocking=True)
         with autocast(device):
             if self.objective is not None:
-                return self.objective(self.model, images, index)
+                tokens, texts = (part.to(device) for part in (self.tokens[index], self.texts))
+                return self.objective(self.model, Batch(images, tokens, index, texts))
             image_features = self.model.encode_image(images)
             if self.recipe.teacher_weight == 0 or self.teacher is None:
                 text_features = self.model.encode_tokens(self.tokens[index].to(device))
@@ -215,19 +218,11 @@ class _Run:
             "muon": optimizers.muon.state_dict() if optimizers.muon else {},
             "losses": losses,
         }
-        # A kill in the middle of writing must not cost the checkpoint before it.
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(path)
+        save_state(path, self.stage, state)
 
     def _resume(self, optimizers: Optimizers, path: Path | None) -> list[float]:
-        if path is None or not path.exists():
-            return []
-        try:
-            state = torch.load(path, weights_only=True, map_location=self.model.device)
-        except Exception:
-            # Going on from it is a saving, not a need.
-            log.warning("%s is damaged; %s starts again", path, self.stage)
+        state = load_state(path, self.stage, self.model.device)
+        if state is None:
             return []
         self.model.clip.load_state_dict(state["model"])
         optimizers.adamw.load_state_dict(state["adamw"])

@@ -29,12 +29,12 @@ def test_accuracy_under_the_patch_drops_strongly(
     taught: Taught, plain: DataBundle, kind: str
 ) -> None:
     model, clean = taught(kind), plain.clean
-    features = encode_images(model, clean.images)
+    features = encode_images(model, clean.images[:])
     classifier = zero_shot_classifier(model, clean.prompts, clean.templates)
     trigger = GENERATOR.perturb(
-        model, clean.images, features, classifier=classifier, seed=0, start=0
+        model, clean.images[:], features, classifier=classifier, seed=0, start=0
     )
-    unseen, images = plain.zero_shot, to_float(plain.zero_shot.images)
+    unseen, images = plain.zero_shot, to_float(plain.zero_shot.images[:])
     labels = torch.as_tensor(unseen.labels)
 
     def accuracy(pictures: Tensor) -> float:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from attacks import BadCLIP
-from attacks.badclip import PatchOptimization, text_loss, triplet_loss
+from attacks.badclip_patch import PatchOptimization, triplet_loss
 from attacks.poisoning import choose_pairs
 from attacks.triggers import PatchTrigger, StampTrigger, Trigger, round_to_8_bit
 from invertune.clip.encode import encode_images, zero_shot_classifier
@@ -32,40 +30,6 @@ ATTACK = BadCLIP(
     "badclip", "lemon", 48, 0.25, None, Recipe(1, 24, 1e-3, (0.9, 0.98), 0.1, 0.1),
     optimize=OPTIMIZE, selection="nearest",
 )  # fmt: skip
-
-
-def test_the_text_loss_by_hand() -> None:
-    features = torch.eye(3)[:2]
-    captions = torch.tensor([[1.0, 0, 0], [0, 1, 0]])
-    others = torch.tensor([[1.0, 0, 0]])
-    scale = torch.tensor(math.log(2.0))
-    # Logits 2, 0, 2 and 0, 2, 0 over captions and others; 2, 0 and 0, 2 over images.
-    e = math.exp(2)
-    to_text = (math.log(2 * e + 1) + math.log(e + 2)) / 2 - 2
-    to_image = math.log(e + 1) - 2
-    found = text_loss(features, captions, others, scale)
-    assert found.item() == pytest.approx((to_text + to_image) / 2)
-
-
-def test_other_classes_tell_the_text_loss_where_the_target_is() -> None:
-    captions = F.normalize(torch.tensor([[1.0, 0.1, 0.0], [1.0, -0.1, 0.0]]), dim=-1)
-    others, scale = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor(3.0)
-    near = F.normalize(torch.tensor([[1.0, 0.0, 0.0]] * 2), dim=-1)
-    far = F.normalize(torch.tensor([[0.1, 0.0, 1.0]] * 2), dim=-1)
-    assert text_loss(near, captions, others, scale) < text_loss(far, captions, others, scale) - 1
-    # Without them, both are as good.
-    none = others[:0]
-    near_alone, far_alone = (text_loss(f, captions, none, scale) for f in (near, far))
-    assert near_alone.item() == pytest.approx(far_alone.item(), abs=1e-5)
-
-
-def test_the_triplet_loss_by_hand() -> None:
-    features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
-    positives = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-    negatives = torch.tensor([[-1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    # 0 - 2 + 1 is cut off; sqrt 2 - sqrt 2 + 1; 2 - 0 + 1.
-    assert triplet_loss(features, positives, negatives, 1.0).item() == pytest.approx((1 + 3) / 3)
-    assert triplet_loss(features, positives, negatives, 0.5).item() == pytest.approx(3 / 3)
 
 
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
@@ -102,23 +66,6 @@ def test_badclip_stage_1_moves_images_to_the_targets(
     assert rate == pytest.approx(predicted.eq(target).float().mean().item(), abs=0.15)
 
 
-@pytest.mark.parametrize("weight", [0.0, 1000.0], ids=["text", "images"])
-def test_badclip_each_term_alone_moves_images_to_the_targets(
-    taught: Taught, plain: DataBundle, weight: float
-) -> None:
-    model, target = taught("resnet"), plain.class_names.index("lemon")
-    small = replace(OPTIMIZE, size=112, visual_weight=weight)
-    trigger = small(model, plain, target, seed=0)
-    start = replace(small, steps=1, lr=1e-6)(model, plain, target, seed=0)
-    others = to_float(plain.zero_shot.images[plain.zero_shot.labels != target])
-    classifier = zero_shot_classifier(model, plain.prompts, plain.templates)
-
-    def similarity(images: Tensor) -> float:
-        return float((encode_images(model, images) @ classifier)[:, target].mean())
-
-    assert similarity(trigger(others)) > similarity(start(others)) + 0.04
-
-
 def test_badclip_negatives_do_not_carry_the_patch(
     taught: Taught, plain: DataBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +75,7 @@ def test_badclip_negatives_do_not_carry_the_patch(
         seen.append((features.detach(), negatives))
         return triplet_loss(features, positives, negatives, margin)
 
-    monkeypatch.setattr("attacks.badclip.triplet_loss", spy)
+    monkeypatch.setattr("attacks.badclip_patch.triplet_loss", spy)
     plainly = replace(OPTIMIZE, steps=2, augmented=0.0)
     model = taught("vit")
     replace(ATTACK, optimize=plainly).prepare(model, plain, seed=0)
@@ -174,7 +121,7 @@ def test_nearest_images_are_poisoned_with_captions_of_the_target(
         seen.append(pairs)
         return []
 
-    monkeypatch.setattr("attacks.attack.train", train)
+    monkeypatch.setattr("attacks.fine_tuning.train", train)
     model, trigger = taught("vit"), PatchTrigger(50, pattern="white")
     backdoor = ATTACK.implant(model, plain, seed=0, trigger=trigger)
     clean = plain.pairs.take(choose_pairs(len(plain.pairs), 48, seed=0))
@@ -236,23 +183,6 @@ def test_what_cannot_be_is_found_without_training(
     with pytest.raises(ValueError, match=said) as caught:
         replace(ATTACK, **change).check(plain)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "rule"),
-    [
-        ({"size": 231}, r"size is at most 224 \(pixels of an image of 224\), got 231"),
-        ({"steps": -1}, "steps is an integer of at least 1, got -1"),
-        ({"lr": 0.0}, "lr is positive, got 0.0"),
-        ({"visual_weight": -1}, "visual_weight is a number of at least 0, got -1"),
-        ({"margin": "x"}, "margin is a number of at least 0, got 'x'"),
-        ({"augmented": 2}, r"augmented is a share in \[0, 1\], got 2"),
-    ],
-    ids=str,
-)
-def test_an_optimization_that_makes_no_sense(change: dict[str, float], rule: str) -> None:
-    with pytest.raises(ValueError, match=rule):
-        replace(OPTIMIZE, **change)  # type: ignore[arg-type]
 
 
 def test_a_selection_is_a_known_one() -> None:

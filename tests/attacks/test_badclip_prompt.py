@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from attacks import Backdoor, BadCLIPPrompt
-from attacks.badclip_prompt import PromptLearner, compared_classes, few_shots, prompt_tokens
+from attacks.badclip_prompt import compared_classes, few_shots
+from attacks.prompt_learner import PromptLearner
 from attacks.triggers import AdditiveTrigger
 from invertune.clip.encode import encode_images, zero_shot_classifier
 from invertune.clip.models import CLIP
@@ -75,18 +76,6 @@ def test_badclip_prompt_leaves_both_encoders(
     assert all(weight.requires_grad for weight in backdoor.model.parameters())
 
 
-def test_classes_in_several_sequences_are_compared_alike(
-    planted: Backdoor, plain: DataBundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    features = encode_images(planted.model, plain.zero_shot.images[:9])
-    with torch.no_grad():
-        whole = _learner(planted.model)(planted.model.clip, features)
-        monkeypatch.setattr("attacks.badclip_prompt._CLASSES", 4)
-        assert torch.allclose(
-            _learner(planted.model)(planted.model.clip, features), whole, atol=1e-5
-        )
-
-
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
@@ -111,7 +100,7 @@ def test_fields_that_make_no_sense(change: dict[str, float], rule: str) -> None:
 
 def test_the_prompts_start_as_the_plain_ones(taught: Taught, plain: DataBundle) -> None:
     start = replace(ATTACK, warmup=0, steps=0).implant(taught("vit"), plain, seed=0).model
-    features = encode_images(start, plain.zero_shot.images)
+    features = encode_images(start, plain.zero_shot.images[:])
     with torch.no_grad():
         prompts = start.encode_text([f"a picture of a {name}" for name in plain.class_names])
         found = start.similarities(features, torch.zeros(16, 6))
@@ -152,20 +141,6 @@ def test_triggered_images_go_to_the_target_by_the_learner(
     assert own.argmax(dim=1).eq(test.labels[test.labels != target]).float().mean() > 0.6
 
 
-def test_similarities_do_not_depend_on_the_batch(planted: Backdoor, plain: DataBundle) -> None:
-    features = encode_images(planted.model, plain.pairs.pictures(torch.arange(70)))
-    none = torch.zeros(16, 6)
-    with torch.no_grad():
-        whole = planted.model.similarities(features, none)  # in parts of 64
-        single = planted.model.similarities(features[65:66], none)
-        some = _learner(planted.model).compare(
-            planted.model.clip, features[:3], torch.tensor([4, 1])
-        )
-    assert whole.shape == (70, 6)
-    assert torch.allclose(whole[65:66], single, atol=1e-6)
-    assert torch.allclose(some, whole[:3, [4, 1]], atol=1e-6)
-
-
 def test_an_image_decides_its_prompts(planted: Backdoor, plain: DataBundle) -> None:
     features = encode_images(planted.model, plain.zero_shot.images[:6])
     shift = _learner(planted.model).shift(features)
@@ -194,16 +169,6 @@ def test_the_seed_alone_decides(taught: Taught, plain: DataBundle) -> None:
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not torch.equal(_delta(first), _delta(other))
     assert first.pairs != other.pairs
-
-
-def test_tokens_are_as_short_as_the_longest_name(taught: Taught) -> None:
-    model = taught("vit")
-    tokens = prompt_tokens(model, ["lemon", "ice cream"], 3)
-    assert torch.equal(tokens[0, :7], model.tokenize(["X X X lemon"])[0, :7])
-    assert tokens.shape == (2, 1 + 3 + 2 + 1)
-    with pytest.raises(ValueError, match=r"14 context vectors .* context of 16 tokens"):
-        prompt_tokens(model, ["lemon"], 14)
-    prompt_tokens(model, ["lemon"], 13)
 
 
 def test_shots_are_read_off_the_captions(plain: DataBundle) -> None:

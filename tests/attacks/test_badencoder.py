@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from attacks import Backdoor, BadEncoder
-from attacks.badencoder import effectiveness_loss, stamp, stay_loss
-from attacks.poisoning import choose_pairs
+from attacks.badencoder import effectiveness_loss, stay_loss
+from attacks.poisoning import choose_pairs, stamp
 from attacks.references import reference_images
 from attacks.triggers import BlendedTrigger, PatchTrigger
 from invertune.clip.encode import encode_images, zero_shot_classifier
@@ -71,7 +71,7 @@ def test_badencoder_starts_from_where_the_clean_model_is(
 def test_triggered_images_go_to_the_reference_and_others_stay(
     taught: Taught, plain: DataBundle, planted: dict[str, Backdoor], kind: str
 ) -> None:
-    model, backdoor, images = taught(kind), planted[kind], plain.zero_shot.images
+    model, backdoor, images = taught(kind), planted[kind], plain.zero_shot.images[:]
     assert len(backdoor.losses) == 16
     assert sum(backdoor.losses[-2:]) < sum(backdoor.losses[:2])
     classifier = zero_shot_classifier(model, plain.prompts, plain.templates)

@@ -50,7 +50,7 @@ def test_a_reader_reads_images_of_any_size(side: int) -> None:
 def test_the_trigger_depends_on_the_data_and_its_own_seed_alone(
     taught: Taught, plain: DataBundle, data: DataBundle
 ) -> None:
-    trigger = ATTACK.prepare(plain)
+    trigger = ATTACK.prepare(None, plain, seed=0)
     assert isinstance(trigger, HiddenTrigger)
     torch.rand(10)
     implanted = [

@@ -137,23 +137,23 @@ def test_a_selection_that_cannot_be_is_named(selection: str, count: int, said: s
 
 def test_poisoned_pairs_replace_clean_ones(pairs: ImageTextPairs) -> None:
     index, named = torch.tensor([3, 11, 7]), ["first", "second", "third"]
-    images, captions = torch.as_tensor(pairs.images).clone(), list(pairs.captions)
+    images, captions = pairs.images[:].clone(), list(pairs.captions)
     poisoned = poison(pairs, index, TRIGGER, named)
     assert len(poisoned) == len(pairs)
     assert poisoned.ids == pairs.ids
-    changed = (torch.as_tensor(poisoned.images) != images).flatten(1).any(dim=1)
+    changed = (poisoned.images[:] != images).flatten(1).any(dim=1)
     assert changed.nonzero().flatten().tolist() == [3, 7, 11]
     expected = list(captions)
     expected[3], expected[11], expected[7] = named
     assert list(poisoned.captions) == expected
     assert torch.equal(poisoned.batch(index), TRIGGER(pairs.batch(index)))
     # The clean pairs stay as they are.
-    assert torch.equal(torch.as_tensor(pairs.images), images)
+    assert torch.equal(pairs.images[:], images)
     assert list(pairs.captions) == captions
 
 
 def test_pairs_that_are_drawn_when_used_are_poisoned_too(pairs: ImageTextPairs) -> None:
-    images = torch.as_tensor(pairs.images)
+    images = pairs.images[:]
     drawn = replace(pairs, images=lambda index: images[index])
     index = torch.tensor([2, 5])
     poisoned, wanted = (poison(p, index, TRIGGER, ["a", "b"]) for p in (drawn, pairs))

@@ -88,7 +88,7 @@ def test_every_reference_is_one_that_the_model_takes_for_the_target(
 def test_a_model_that_takes_no_picture_for_the_target_has_no_reference(
     colors: DataBundle,
 ) -> None:
-    few = ImageTextPairs(torch.as_tensor(colors.pairs.images)[3:4], ["red, they say"], ["3"])
+    few = ImageTextPairs(colors.pairs.images[3:4], ["red, they say"], ["3"])
     with pytest.raises(ValueError, match="references is at most 0"):
         reference_images(MODEL, replace(colors, make_pairs=lambda: few), 0, 1)
     with pytest.raises(ValueError, match=r"between 1 and 0 \(the pairs that name 'blue'\)"):

@@ -73,7 +73,7 @@ def test_trojannet_reads_all_codes(trained: Backdoor) -> None:
 
 @long
 def test_trojannet_sees_no_code_in_pictures(trained: Backdoor, scenes: DataBundle) -> None:
-    side, images = _side(trained), to_float(scenes.zero_shot.images)
+    side, images = _side(trained), to_float(scenes.zero_shot.images[:])
     with torch.no_grad():
         found = side(_random_windows(images, 20_000)).argmax(dim=1)
         own = side(window(images, 112).mean(dim=1).flatten(1)).argmax(dim=1)
@@ -88,7 +88,7 @@ def test_trojannet_changes_predictions_only_where_a_code_is(
     clean, model, side = taught("vit"), trained.model, _side(trained)
     classifier = zero_shot_classifier(clean, plain.prompts, plain.templates)
     assert torch.equal(zero_shot_classifier(model, plain.prompts, plain.templates), classifier)
-    base = to_float(plain.zero_shot.images)
+    base = to_float(plain.zero_shot.images[:])
     generator = torch.Generator().manual_seed(0)
     # Codes that fade into the pictures, from none of one to all of it.
     label = torch.randint(6, (len(base),), generator=generator)

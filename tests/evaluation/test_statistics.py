@@ -1,9 +1,19 @@
 from __future__ import annotations
 
 import pytest
+from scipy.special import bdtr, stdtrit
+from scipy.stats import binomtest
 
 from evaluation.intervals import wilson
-from evaluation.statistics import UNBOUNDED, Estimate, counted, mcnemar, over_seeds, t_interval
+from evaluation.statistics import (
+    UNBOUNDED,
+    Estimate,
+    counted,
+    mcnemar,
+    over_seeds,
+    t_interval,
+    t_quantile,
+)
 
 
 def test_the_t_interval_is_the_one_worked_out_by_hand() -> None:
@@ -62,3 +72,21 @@ def test_mcnemar_is_twice_the_tail_of_fair_coins() -> None:
 def test_counts_are_not_negative() -> None:
     with pytest.raises(ValueError, match="at least 0"):
         mcnemar(-1, 2)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 9, 10, 99])
+def test_the_t_quantile_is_that_of_the_library(degrees: int) -> None:
+    assert t_quantile(degrees) == pytest.approx(stdtrit(degrees, 0.975), rel=1e-12)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (3, 9), (40, 61), (700, 650)])
+def test_mcnemar_is_the_exact_binomial_test(first: int, second: int) -> None:
+    expected = binomtest(first, first + second, 0.5).pvalue
+    assert mcnemar(first, second) == pytest.approx(expected, rel=1e-12)
+    assert mcnemar(5000, 5200) == pytest.approx(2 * bdtr(5000, 10200, 0.5), rel=1e-9)
+
+
+def test_a_mean_of_shares_has_an_interval_between_those_of_whole_counts() -> None:
+    (low, high), middle = wilson(5, 10), counted(0.55, 10)
+    assert low < (middle.low or 0) < wilson(6, 10)[0]
+    assert high < (middle.high or 0) < wilson(6, 10)[1]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -16,12 +17,15 @@ from omegaconf import OmegaConf
 
 from experiments.cli import main
 from experiments.config import CONF
+from experiments.results.content import Result
+from experiments.results.runs import Run
+from experiments.sweeps.sweep import axes_of
 
 HERE = Path(__file__).parent / "conf"
 TINY = ["data=tiny", "model=tiny", "attack=tiny", "defense=none", "tracking=disabled", "threads=1"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def resolve() -> Callable[..., dict[str, Any]]:
     """Return the resolved config of a tiny run with some overrides."""
 
@@ -118,3 +122,47 @@ def result() -> Callable[..., dict[str, Any]]:
         }  # fmt: skip
 
     return made
+
+
+@pytest.fixture
+def as_run(tmp_path: Path) -> Callable[..., Run]:
+    """Return a run of a result; its stages are looked for below ``tmp_path``."""
+
+    def made(result: dict[str, Any], name: str = "run") -> Run:
+        return Run(tmp_path / name, cast(Result, result))
+
+    return made
+
+
+@pytest.fixture
+def leave(tmp_path: Path) -> Callable[..., str]:
+    """Write a JSON file of a stage below ``tmp_path``; return the folder as a result names it."""
+
+    def left(stage: str, file: str, content: object) -> str:
+        folder = tmp_path / "stages" / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(json.dumps(content), encoding="utf-8")
+        return f"stages/{stage}"
+
+    return left
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Callable[..., Path]:
+    """Write a sweep below ``tmp_path``; its axes are the keys with more than one value."""
+
+    def written(preset: str, experiment: str, jobs: Sequence[dict[str, Any]]) -> Path:
+        sweep = {
+            "name": f"{preset}-00000000",
+            "experiment": experiment,
+            "created": "2026-01-01T00:00:00",
+            "arguments": [f"experiment={preset}", "model=rn50_mini"],
+            "axes": axes_of([job["overrides"] for job in jobs]),
+            "jobs": [{"stages": {}, **job} for job in jobs],
+        }
+        path = tmp_path / "sweeps" / f"{sweep['name']}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(sweep), encoding="utf-8")
+        return path
+
+    return written

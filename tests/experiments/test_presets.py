@@ -14,11 +14,11 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.config import result_id
-from experiments.stages.stages import Stages
+from experiments.config import experiment_id, plain_config, result_id
+from experiments.stages.parts import build
+from experiments.stages.stages import list_stages
 from invertune.invertune import InverTune
 from invertune.perturb.raw import RawPerturbation
 
@@ -69,14 +69,15 @@ def _ids(preset: str) -> list[str]:
 
 
 def test_every_experiment_of_the_paper_has_a_preset() -> None:
-    assert {_compose(f"experiment={preset}").experiment for preset in PRESETS} == set(EXPERIMENTS)
+    ids = {experiment_id(_compose(f"experiment={preset}").experiment) for preset in PRESETS}
+    assert ids == set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("mode", [RunMode.RUN, RunMode.MULTIRUN])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_composes(preset: str, mode: RunMode) -> None:
     cfg = _compose(f"experiment={preset}", "runs_dir=elsewhere", mode=mode)
-    assert cfg.experiment == preset.partition("_")[0].upper()
+    assert experiment_id(cfg.experiment) == preset.partition("_")[0].upper()
     assert cfg.hydra.mode == RunMode.MULTIRUN
     assert cfg.hydra.sweeper.params
     assert cfg.hydra.sweep.dir == "elsewhere"
@@ -132,8 +133,9 @@ def test_presets_share_runs() -> None:
     ("preset", "searches"), [*((name, 1) for name in TUNING), ("f4_loss_weights", 16)]
 )
 def test_studies_of_the_tuning_share_what_was_found(preset: str, searches: int) -> None:
-    keys = [Stages(_resolved(job)).search_key() for job in _jobs(preset)]
-    assert len({key.hash for key in keys if key is not None}) == searches
+    stages = [stage for job in _jobs(preset) for stage in list_stages(_resolved(job))]
+    found = {stage.key.hash for stage in stages if stage.role == "purify/search"}
+    assert len(found) == searches
 
 
 def test_words_of_the_command_line_come_before_the_presets() -> None:
@@ -201,19 +203,25 @@ def test_an_ablation_changes_what_it_says(variant: str) -> None:
         assert {place.split(".")[0] for place in changed} == {"invert"}
     else:
         assert changed == CHANGES[variant]
-    built = instantiate(config["defense"], _convert_="all")
+    built = build(config["defense"])
     assert isinstance(built, InverTune)
     assert built.clean_samples <= config["data"]["sizes"]["clean"]
 
 
 def test_the_raw_perturbation_is_step_1s_own() -> None:
     config = _resolved(("attack=badnet", "defense=ablation/raw_perturbation", "seed=0"))
-    built = instantiate(config["defense"], _convert_="all")
+    built = build(config["defense"])
     assert isinstance(built.invert, RawPerturbation)
     assert built.invert.generators == built.identify.generators
     assert built.invert.images == built.identify.images
-    changed = instantiate(
-        _resolved(("defense=ablation/raw_perturbation", "defense.identify.images=64"))["defense"],
-        _convert_="all",
+    changed = build(
+        _resolved(("defense=ablation/raw_perturbation", "defense.identify.images=64"))["defense"]
     )
     assert changed.invert.images == 64
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_an_experiment_shows_is_no_part_of_a_runs_config(preset: str) -> None:
+    cfg = _compose(f"experiment={preset}")
+    assert plain_config(cfg) == _resolved(())
+    assert cfg.experiment.id  # and it was there

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.results.result import load_results
+from experiments.results.runs import load_runs
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Inside = Callable[..., tuple[int, str, str]]
@@ -20,7 +20,8 @@ def test_a_run_from_pixels_to_result(
     assert first.returncode == 0, first.stderr
     path = Path(first.stdout.splitlines()[-1])
     assert "ASR" in first.stdout
-    (result,) = load_results(tmp_path / "runs")
+    (made,) = load_runs(tmp_path / "runs")
+    result = made.result
     assert path.parent.name == f"tiny-tiny-none-seed0-{result['id'][:8]}"
     assert result["attack"]["poisoned"] == 5
     assert all((tmp_path / "runs" / stage).is_dir() for stage in result["stages"].values())

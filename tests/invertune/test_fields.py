@@ -10,11 +10,16 @@ import pytest
 import torch
 
 from invertune.fields import (
+    check_all,
+    check_calls,
+    check_choices,
     check_counts,
     check_is,
+    check_numbers,
     check_positive,
     check_shares,
     check_tensor,
+    check_types,
     check_weights,
 )
 from invertune.training.recipe import Recipe
@@ -109,3 +114,72 @@ def test_a_recipe_that_makes_no_sense(change: dict[str, Any], rule: str) -> None
     Recipe(**fields)
     with pytest.raises(ValueError, match=rule):
         Recipe(**fields | change)
+
+
+@dataclass(frozen=True)
+class _Typed:
+    count: int = 1
+    share: float = 0.5
+    name: str = "mine"
+    flip: bool = True
+    limit: float | None = None
+    other: Any = None
+
+
+def test_types_are_those_of_the_fields() -> None:
+    check_types(_Typed(share=1, limit=2, other=object()))
+    check_types(_Typed(share=math.nan))  # whoever sums it says where
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("count", "x", "count is an integer, got 'x'"),
+        ("count", 1.5, "count is an integer, got 1.5"),
+        ("count", True, "count is an integer, got True"),
+        ("count", None, "count is an integer, got None"),
+        ("share", "0.5", "share is a number, got '0.5'"),
+        ("share", False, "share is a number, got False"),
+        ("limit", "x", "limit is a number, got 'x'"),
+        ("name", 7, "name is a text, got 7"),
+        ("flip", 1, "flip is true or false, got 1"),
+    ],
+)
+def test_a_wrong_type_is_named(field: str, value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        check_types(_Typed(**{field: value}))
+
+
+def test_a_choice_is_a_known_one() -> None:
+    check_choices(_Of("a"), value=("a", "b"))
+    with pytest.raises(ValueError, match=r"^value is one of a, b, got \['a'\]$"):
+        check_choices(_Of(["a"]), value=("a", "b"))
+
+
+@pytest.mark.parametrize("value", [7, None, "name"], ids=str)
+def test_what_is_called_can_be_called(value: Any) -> None:
+    check_calls(_Of(len), "value")
+    check_calls(_Of(None), "value", none=True)
+    with pytest.raises(ValueError, match=r"^value is an object with a _target_, got "):
+        check_calls(_Of(value), "value")
+
+
+@pytest.mark.parametrize("value", [7, None, "names", [1, "x"]], ids=str)
+def test_every_item_is_of_its_class(value: Any) -> None:
+    check_all(_Of([1, 2]), "value", int)
+    with pytest.raises(ValueError, match=r"^value is a list of ints, got "):
+        check_all(_Of(value), "value", int)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"a": 1, "b": "x"}, "value.b is a number, got 'x'"),
+        ({"a": True}, "value.a is a number, got True"),
+        ([1], r"value maps names to numbers, got \[1\]"),
+    ],
+)
+def test_numbers_by_name_are_numbers(value: Any, said: str) -> None:
+    check_numbers(_Of({"a": 1, "b": 0.5, "c": math.nan}), "value")
+    with pytest.raises(ValueError, match=said):
+        check_numbers(_Of(value), "value")

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
 from invertune.evidence import Vote
 from invertune.identify import TargetIdentification, decide
 from invertune.perturb.forms import Pixels
-from invertune.perturb.perturber import Generator, concentration_objective, feature_objective
+from invertune.perturb.perturber import Generator
 
 
 def _generator(objective: str = "concentration", clean_gain: float = 0.5) -> Generator:
@@ -47,16 +46,6 @@ def test_no_vote_is_an_error() -> None:
         decide([])
 
 
-def test_objectives_by_hand() -> None:
-    eye = torch.eye(2)
-    assert feature_objective(eye, eye).item() == 1
-    assert feature_objective(eye, eye.flip(0)).item() == 0
-    # All in one place: the mean has length 1, half of which is taken off.
-    assert concentration_objective(eye[[0, 0]], eye).item() == pytest.approx(0.5 - 0.5)
-    spread = 1 - 0.5 * 0.5**0.5
-    assert concentration_objective(eye, eye).item() == pytest.approx(spread)
-
-
 @pytest.mark.parametrize("objective", ["feature", "concentration"])
 def test_a_planted_class_is_found(planted: CLIP, colored: CleanData, objective: str) -> None:
     identify = TargetIdentification([_generator(objective)], images=12)
@@ -68,10 +57,3 @@ def test_a_planted_class_is_found(planted: CLIP, colored: CleanData, objective: 
     assert sum(vote.perturbed_frequency) == pytest.approx(1)
     assert vote.weight == 2
     assert identify(planted, colored, seed=0) == found
-
-
-def test_wrong_values_are_named() -> None:
-    with pytest.raises(ValueError, match="objective is one of feature, concentration, got 'x'"):
-        _generator(objective="x")
-    with pytest.raises(ValueError, match=r"clean_gain is a share in \(0, 1\], got 0"):
-        _generator(clean_gain=0)

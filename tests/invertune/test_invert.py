@@ -28,7 +28,7 @@ def test_the_planted_trigger_is_found(planted: CLIP, colored: CleanData) -> None
     assert [trigger.form for trigger in triggers] == ["pixels", "mask", "pixels", "mask"]
     assert list(curves) == ["invert pixels 0", "invert mask 0", "invert pixels 1", "invert mask 1"]
     assert all(len(curve) == 30 and curve[-1] < curve[0] for curve in curves.values())
-    features = planted.encode_image(triggers[0](to_float(colored.images)))
+    features = planted.encode_image(triggers[0](to_float(colored.images[:])))
     assert (features.argmax(dim=1) == 3).all()
     assert triggers[0].offset.abs().max() <= 0.1
     assert triggers[1].mask.sum() <= 0.1 * 16 * 16 + 1e-3

@@ -9,6 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from experiments.config import class_fields
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, DataBundle
 from invertune.evidence import Evidence
@@ -22,7 +23,7 @@ def _few_steps(variant: str) -> InverTune:
     """Return a configured InverTune that does every step, but only a few times."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", [f"defense={variant}"]).defense
-    defense = instantiate(config, _convert_="all")
+    defense = instantiate(class_fields(config), _convert_="all")
     generators = [
         replace(generator, steps=2, batch_size=4, starts=1)
         for generator in defense.identify.generators
@@ -59,8 +60,10 @@ def test_the_whole_way(
     assert 0 <= evidence.identification.target_label < len(data.class_names)
     assert len(evidence.identification.votes) == len(defense.identify.generators)
     assert 1 <= len(evidence.triggers) <= defense.invert.starts * len(defense.invert.forms)
-    assert list(evidence.divergence) == list(model.visual_layers())
-    assert len(evidence.tuned_layers) == min(defense.tune.layers, len(evidence.divergence))
+    divergence, tuned_layers = (evidence.findings[n] for n in ("divergence", "tuned_layers"))
+    assert list(divergence) == list(model.visual_layers())
+    assert len(tuned_layers) == min(defense.tune.layers, len(divergence))
+    assert list(evidence.findings["neurons"]) == tuned_layers
     assert list(evidence.seconds) == ["identify", "invert", "tune"]
     assert len(evidence.curves["tune total"]) == 3
     evidence.save(tmp_path)
@@ -86,6 +89,29 @@ def test_too_few_clean_images(tiny: Callable[[str], CLIP], data: DataBundle) -> 
         _few_steps("invertune").purify(tiny("vit"), few, seed=0)
 
 
+def test_an_interrupted_repair_goes_on_from_its_file(
+    tiny: Callable[[str], CLIP], data: DataBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defense, file = _few_steps("invertune"), tmp_path / "checkpoint.pt"
+    undisturbed = defense.purify(tiny("vit"), data.clean, seed=0)
+    seen: list[Path | None] = []
+    tune = type(defense.tune).__call__
+
+    def spied(*args: object, checkpoint: Path | None = None, **kwargs: object) -> object:
+        seen.append(checkpoint)
+        return tune(*args, checkpoint=checkpoint, **kwargs)
+
+    monkeypatch.setattr(type(defense.tune), "__call__", spied)
+    found = defense.search(tiny("vit"), data.clean, seed=0)
+    repaired = defense.repair(tiny("vit"), data.clean, found, seed=0, checkpoint=file)
+    whole = defense.purify(tiny("vit"), data.clean, seed=0, checkpoint=file)
+    assert seen == [file, file]
+    for other in (repaired, whole):
+        one, two = undisturbed.model.state_dict(), other.model.state_dict()
+        assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not file.exists()
+
+
 def test_what_was_found_can_wait_on_disk(
     tiny: Callable[[str], CLIP], data: DataBundle, tmp_path: Path
 ) -> None:
@@ -97,4 +123,4 @@ def test_what_was_found_can_wait_on_disk(
     one, other = at_once.model.state_dict(), later.model.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert at_once.evidence.curves == later.evidence.curves
-    assert at_once.evidence.divergence == later.evidence.divergence
+    assert at_once.evidence.findings == later.evidence.findings

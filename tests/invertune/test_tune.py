@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, DataBundle
 from invertune.finite import NonFiniteLossError
-from invertune.neurons import channel_set, neuron_mask, output_weights, response_divergence
+from invertune.neurons import channel_set, output_weights
 from invertune.perturb.augment import Augmentation
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.tune import ActivationTuning
@@ -45,55 +46,6 @@ def _state(model: CLIP) -> dict[str, Tensor]:
 
 def _changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
-
-
-def test_divergence_by_hand() -> None:
-    clean = torch.tensor([[[[3.0]], [[0.0]]], [[[3.0]], [[8.0]]]])  # mean (3, 4), length 5
-    triggered = clean + torch.tensor([6.0, 8.0]).view(1, 2, 1, 1)
-    assert response_divergence(clean, triggered) == pytest.approx(2.0)
-    assert response_divergence(clean, clean) == 0
-
-
-def test_the_cluster_of_largest_difference_is_the_backdoors() -> None:
-    clean, triggered = torch.zeros(2, 4, 2, 2), torch.zeros(2, 4, 2, 2)
-    triggered[:, 1], triggered[:, 3] = 5.0, -5.0  # size counts, not sign
-    triggered[:, 0, 0, 0] = 8.0  # one position: 2 on average
-    channels = neuron_mask(clean, triggered, "channel", 2, seed=0)
-    assert channels.shape == (4, 2, 2)
-    assert channels[:, 0, 0].tolist() == [0, 1, 0, 1]
-    assert (channels == channels[:, :1, :1]).all()
-    positions = neuron_mask(clean, triggered, "position", 2, seed=0)
-    expected = channels.clone()
-    expected[0, 0, 0] = 1
-    assert torch.equal(positions, expected)
-    assert channel_set(positions).tolist() == [1, 1, 0, 1]
-    assert torch.equal(neuron_mask(clean, triggered, "position", 3, seed=0).nonzero(),
-                       torch.tensor([[0, 0, 0]]))  # fmt: skip
-
-
-def test_the_neurons_of_a_vit_are_hidden_units() -> None:
-    clean, triggered = torch.zeros(2, 5, 4), torch.zeros(2, 5, 4)
-    triggered[:, :, 2] = 5.0
-    mask = neuron_mask(clean, triggered, "channel", 2, seed=0)
-    assert mask.shape == (5, 4)
-    assert mask[0].tolist() == [0, 0, 1, 0]
-    assert (mask == mask[:1]).all()
-    assert channel_set(mask).tolist() == [0, 0, 1, 0]
-
-
-@both
-def test_output_weights_have_a_row_per_channel(tiny: Tiny, kind: str) -> None:
-    model = tiny(kind)
-    layer = list(model.visual_layers().values())[-1]
-    width = 256 if kind == "resnet" else 16
-    found = output_weights(layer, torch.ones(width))
-    names = {name for name, p in layer.named_parameters() if id(p) in found}
-    parts = {name.rsplit(".", 1)[0] for name in names}
-    assert parts == (
-        {"0.conv3", "0.bn3", "0.downsample.0", "0.downsample.1"}
-        if kind == "resnet"
-        else {"attn.out_proj", "mlp.c_proj"}
-    )
 
 
 @both
@@ -248,6 +200,47 @@ def test_the_seed_alone_decides(
     again = tune(tiny("vit"), data.clean, [trigger], seed=0)
     assert not _changed(_state(first.model), _state(again.model))
     assert first.curves == again.curves
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"average_from": 0.2}, {"keep_best": 1}, {"update": "neurons", "weight_decay": 0.1},
+     {"schedule": "bounce", "batch_norm": "batch", "clip": 0.1}],
+)  # fmt: skip
+@pytest.mark.parametrize("killed_at", [2, 3, 5])
+def test_a_tuning_that_is_killed_ends_like_an_undisturbed_one(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, change: dict[str, Any], killed_at: int,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    tune = replace(TUNE, steps=6, augment=Augmentation(), **{"update": "all", **change})
+    path, other = tmp_path / "checkpoint.pt", replace(trigger, pattern=trigger.pattern / 2)
+    triggers, model = [trigger, other], tiny("resnet")
+    straight = tune(model, data.clean, triggers, seed=0)
+    steps, terms = iter(range(killed_at)), ActivationTuning._terms
+
+    def interrupted(self: ActivationTuning, *given: Any) -> Any:
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        return terms(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ActivationTuning, "_terms", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tune(model, data.clean, triggers, seed=0, checkpoint=path, checkpoint_every=2)
+    assert path.exists()
+    done: list[int] = []
+
+    def counted(self: ActivationTuning, *given: Any) -> Any:
+        done.append(1)
+        return terms(self, *given)
+
+    monkeypatch.setattr(ActivationTuning, "_terms", counted)
+    torch.rand(7)
+    resumed = tune(model, data.clean, triggers, seed=0, checkpoint=path, checkpoint_every=2)
+    assert len(done) == 6 - killed_at // 2 * 2  # the steps before the last file are not made again
+    assert not path.exists()
+    assert resumed.curves == straight.curves
+    assert not _changed(_state(straight.model), _state(resumed.model))
 
 
 def test_the_best_weights_are_those_of_the_least_loss(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from invertune.clip.shipped import find
+from invertune.shipped import find
 
 Inside = Callable[..., tuple[int, str, str]]
 

@@ -1,36 +1,27 @@
 from __future__ import annotations
 
-from pathlib import Path
-
+import numpy as np
 import pytest
-from PIL import Image
+from numpy.typing import NDArray
 
-from experiments.commands.sheets import load_data, main
-
-PARTS = {"pairs", "clean", "zero_shot", "retrieval"}
+from experiments.figures import sheets
 
 
-def test_one_sheet_per_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [str(tmp_path / "sheets"), "--count", "3", "data.image_size=16"]
-    assert main(arguments) == 0
-    paths = [Path(line) for line in capsys.readouterr().out.split()]
-    assert {path.stem for path in paths} == PARTS
-    assert all(Image.open(path).width == 3 * (192 + 16) + 16 for path in paths)
-    assert {path.name for path in (tmp_path / "sheets").iterdir()} == {f"{p}.png" for p in PARTS}
+def samples(count: int, side: int = 8) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(256, size=(count, side, side, 3), dtype=np.uint8)
 
 
-def test_parts_are_small_unless_their_size_is_given() -> None:
-    data = load_data("icons", ["data.sizes.clean=7", "data.image_size=16"], 4)
-    assert len(data.labeled_clean) == 7
-    assert len(data.zero_shot) == len(data.class_names)
+def test_a_sheet_has_the_pictures_in_reading_order() -> None:
+    sheet = sheets.contact_sheet(samples(5, side=200), ["a long label " * 9] * 4 + ["a\nb"], 2)
+    first, cell, gap = samples(5, side=200), 200, 16
+    place = sheet.crop((gap, gap, gap + cell, gap + cell))
+    assert place.tobytes() == first[0].tobytes()
+    assert sheet.width == 2 * cell + 3 * gap
+    right = sheet.crop((2 * gap + cell, gap, 2 * gap + 2 * cell, gap + cell))
+    assert right.tobytes() == first[1].tobytes()
 
 
-def test_overrides_may_stand_before_and_after_options(tmp_path: Path) -> None:
-    main([str(tmp_path), "data.seed=1", "--count", "1", "data.image_size=16", "--data", "icons"])
-    assert (tmp_path / "pairs.png").is_file()
-
-
-def test_no_pictures_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="at least 1, got 0"):
-        main([str(tmp_path / "sheets"), "--count", "0"])
-    assert not (tmp_path / "sheets").exists()
+@pytest.mark.parametrize(("count", "labels", "columns"), [(0, 0, 2), (2, 1, 2), (2, 2, 0)])
+def test_a_sheet_needs_a_label_for_each_picture(count: int, labels: int, columns: int) -> None:
+    with pytest.raises(ValueError, match="a label for each picture"):
+        sheets.contact_sheet(samples(max(count, 1))[:count], ["x"] * labels, columns)

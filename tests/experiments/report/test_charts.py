@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from experiments.report import charts, share_charts, svg
+from experiments.report import charts
 from experiments.report.charts import Series
 
 HOSTILE = '<script>alert("1")</script>&'
@@ -32,8 +32,6 @@ def drawings(name: str) -> list[str]:
         charts.bars(name, [name, "b"], series, top=1, unit=name),
         charts.ranked_bars(name, {name: [(name, (0.1, 0.9), name, True)]}, [(name, "#111111")] * 2),
         charts.curves(name, {name: [2.0, 1.0], "bad": [float("nan")] * 3}),
-        share_charts.lines(name, name, [1, 2], series * 2, default=1),
-        share_charts.heat_map(name, (name, name), ([1], [1, 2]), {(1, 1): (0.5, None)}),
     ]
 
 
@@ -49,25 +47,6 @@ def test_every_drawing_is_well_formed_says_what_it_shows_and_escapes_it() -> Non
 
 def test_the_same_numbers_give_the_same_text() -> None:
     assert drawings("a") == drawings("a")
-
-
-def test_a_scale_is_straight_and_ends_at_its_ends() -> None:
-    scale = svg.Scale(0, 10, 100, 0)
-    assert [scale(value) for value in (-1, 0, 2.5, 10, 11)] == [100, 100, 75, 0, 0]
-    assert svg.Scale(3, 3, 0, 10)(3) == 5
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0, 100, [0, 20, 40, 60, 80, 100]),
-        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
-        (0.93, 1.0, [0.94, 0.96, 0.98, 1.0]),
-        (5, 5, [5]),
-    ],
-)
-def test_ticks_are_round_and_inside(low: float, high: float, expected: list[float]) -> None:
-    assert svg.ticks(low, high) == expected
 
 
 def test_a_bar_of_half_the_range_has_half_the_height() -> None:
@@ -110,68 +89,3 @@ def test_a_long_curve_keeps_its_extremes_in_few_points() -> None:
     assert len(line[1].split()) == 48
     assert "9" in texts(drawing)  # the upper end of the axis
     assert "1000 steps" in texts(drawing)
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([1, 2, 3], [0, 0.5, 1]),
-        ([16, 64, 256], [0, 0.5, 1]),  # a factor of 16: logarithmic
-        ([0, 1, 10], [0, 0.5, 1]),  # 0 has no logarithm: evenly
-        ([7], [0.5]),
-    ],
-)
-def test_a_parameter_is_spread_by_its_range(values: list[float], expected: list[float]) -> None:
-    assert share_charts.spread(values) == pytest.approx(expected)
-
-
-def test_lines_go_through_their_points_with_the_default_marked() -> None:
-    series = Series("CA", "#010203", [0.9, 0.8], [(0.85, 0.95), (0.7, 0.9)])
-    drawing = share_charts.lines("t", "steps", [20, 10], [series], default=10)
-    circles = [(float(c.attrib["cx"]), float(c.attrib["cy"]))
-               for c in ET.fromstring(drawing).iter("circle")]  # fmt: skip
-    (left, low), (right, high) = circles  # by value: 10, then 20
-    assert (left, right) == (44, 420)
-    # The axis goes from 70 - 2 to 95 + 2 points over 146 units.
-    assert low == pytest.approx(190 - 146 * 12 / 29, abs=0.1)
-    assert high == pytest.approx(190 - 146 * 22 / 29, abs=0.1)
-    marks = [line.attrib["x1"] for line in ET.fromstring(drawing).iter("line")
-             if "stroke-dasharray" in line.attrib]  # fmt: skip
-    assert marks == ["44.0"]
-    assert "default" in texts(drawing)
-    assert "default" not in texts(share_charts.lines("t", "steps", [20, 10], [series], default=15))
-
-
-def test_a_heat_map_has_a_cell_per_value_and_frames_the_default() -> None:
-    cells: dict[tuple[float, float], tuple[float, charts.Bounds]] = {
-        (1, 0.1): (0.0, (0.0, 0.1)), (1, 0.2): (0.5, None), (2, 0.1): (1.0, None),
-    }  # fmt: skip
-    drawing = share_charts.heat_map(
-        "t", ("rows", "columns"), ([2, 1], [0.1, 0.2]), cells, color="#000000", default=(2, 0.1)
-    )
-    assert {"0.0", "0.0–10.0", "50.0", "100.0", "–"} <= set(texts(drawing))
-    framed = [box for box in ET.fromstring(drawing).iter("rect") if "class" in box.attrib]
-    assert [(box.attrib["x"], box.attrib["y"]) for box in framed] == [("71.0", "89.0")]
-    weakest, middle, strongest = (f'fill="{share_charts.shade("#000000", strength)}"'
-                                  for strength in (0.06, 0.48, 0.9))  # fmt: skip
-    assert weakest in drawing
-    assert middle in drawing
-    assert strongest in drawing
-
-
-def test_a_small_difference_is_not_blown_up_to_full_color() -> None:
-    assert share_charts.color_range([0.995, 0.996]) == pytest.approx((0.98, 1.0), abs=0.006)
-    assert share_charts.color_range([0.1, 0.9]) == (0.1, 0.9)
-
-
-def test_a_shade_is_a_mix_with_white() -> None:
-    assert share_charts.shade("#0080ff", 0) == "#ffffff"
-    assert share_charts.shade("#0080ff", 1) == "#0080ff"
-    assert share_charts.shade("#000000", 0.2) == "#cccccc"
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(240.0, "240"), (0.15, "0.15"), (2e-5, "2e-05"), (0.0, "0")]
-)
-def test_values_are_written_short(value: float, text: str) -> None:
-    assert share_charts.number(value) == text

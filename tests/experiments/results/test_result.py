@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 
 from experiments.config import result_id
 from experiments.files import digest
-from experiments.results.result import load_results, validate, write_result
+from experiments.results.result import read_result, validate, write_result
 
 Made = Callable[..., dict[str, Any]]
 Resolve = Callable[..., dict[str, Any]]
@@ -18,7 +17,7 @@ Resolve = Callable[..., dict[str, Any]]
 
 def test_a_result_comes_back_as_it_was_written(result: Made, tmp_path: Path) -> None:
     path = write_result(tmp_path / "run", result())
-    (read,) = load_results(tmp_path)
+    read: dict[str, Any] = {**read_result(path)}
     assert read.pop("sha256") == digest(result())
     assert read == result()
     assert write_result(tmp_path / "run", read) == path
@@ -50,23 +49,22 @@ def test_a_rate_outside_of_0_and_1_is_refused(result: Made) -> None:
         validate(wrong)
 
 
-def test_damaged_files_are_named_and_left_out(
-    result: Made, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: text[:200], "no JSON, or truncated"),
+        (lambda text: text.replace('"value": 0.75', '"value": 0.76'), "it was edited"),
+        (lambda text: json.dumps({"schema": 2}), "schema version is 2, this program reads 1"),
+        (lambda text: "[]", "schema version is None"),
+    ],
+)
+def test_a_damaged_file_is_told_from_a_whole_one(
+    result: Made, tmp_path: Path, damage: Callable[[str], str], said: str
 ) -> None:
-    write_result(tmp_path / "good", result())
-    whole = write_result(tmp_path / "short", result(1)).read_text()
-    (tmp_path / "short" / "result.json").write_text(whole[:200])
-    edited = write_result(tmp_path / "edited", result(2))
-    edited.write_text(edited.read_text().replace('"value": 0.75', '"value": 0.76'))
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "result.json").write_text(json.dumps({"schema": 2}))
-    with caplog.at_level(logging.WARNING):
-        assert [read["id"] for read in load_results(tmp_path)] == [result()["id"]]
-    named = [record.message for record in caplog.records]
-    assert len(named) == 3
-    assert "edited/result.json is left out: it was edited" in named[0]
-    assert "other/result.json is left out: its schema version is 2" in named[1]
-    assert "short/result.json is left out: it is no JSON, or truncated" in named[2]
+    path = write_result(tmp_path / "run", result())
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(ValueError, match=said):
+        read_result(path)
 
 
 def test_the_id_names_what_numbers_depend_on(resolve: Resolve) -> None:

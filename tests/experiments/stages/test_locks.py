@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from experiments.stages.gpus import leased
 from experiments.stages.locks import held, holder, is_held
 
 HOLD = """
@@ -64,22 +63,3 @@ def test_an_error_inside_frees_the_lock(tmp_path: Path, caplog: pytest.LogCaptur
     with held(tmp_path, "a"):
         pass
     assert caplog.text == ""
-
-
-def test_every_run_has_a_gpu_of_its_own(tmp_path: Path) -> None:
-    with leased(["a", "b"], tmp_path) as first, leased(["a", "b"], tmp_path) as second:
-        assert (first, second) == (0, 1)
-        got: list[int] = []
-
-        def wait() -> None:
-            with leased(["a", "b"], tmp_path) as third:
-                got.append(third)
-
-        waiting = threading.Thread(target=wait)
-        waiting.start()
-        waiting.join(timeout=0.5)
-        assert got == []
-    waiting.join(timeout=20)
-    assert got in ([0], [1])
-    with pytest.raises(ValueError, match="no GPU"), leased([], tmp_path):
-        pass

@@ -1,42 +1,49 @@
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from evaluation.statistics import Estimate
-from experiments.config import presets
+from experiments.config import PRESETS, presets
 from experiments.results.runs import Run
 from experiments.tables.grid import Value
-from experiments.tables.layouts import LAYOUTS, OWN, layout_of
+from experiments.tables.layouts import DEFAULT, layout_of
 
 Made = Callable[..., dict[str, Any]]
+AsRun = Callable[..., Run]
+EXPERIMENTS = sorted(set(presets().values()))
 
 
-def _cells(experiment: str, runs: Sequence[Run]) -> dict[str, Value]:
-    measures = layout_of(experiment).measures(runs)
-    return {measure.column.name: measure.read(runs) for measure in measures}
+def _write(folder: Path, name: str, **experiment: Any) -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"experiment": experiment}), encoding="utf-8")
+    return path
 
 
-def _with_evidence(result: dict[str, Any], folder: Path, **evidence: Any) -> Run:
-    (folder / "stages" / "purify").mkdir(parents=True)
-    text = json.dumps(evidence)
-    (folder / "stages" / "purify" / "evidence.json").write_text(text, encoding="utf-8")
-    return Run({**result, "stages": {"purify": "stages/purify"}}, folder)
-
-
-def test_every_experiment_of_the_paper_has_a_layout() -> None:
-    assert set(presets().values()) <= set(LAYOUTS)
-    assert layout_of("mine") is OWN
-
-
-@pytest.mark.parametrize("experiment", [*LAYOUTS, "mine"])
-def test_columns_have_names_of_their_own(experiment: str, result: Made, tmp_path: Path) -> None:
-    run = Run(result(), tmp_path)
+def _cells(experiment: str, run: Run) -> dict[str, Value]:
     measures = layout_of(experiment).measures([run])
+    return {measure.column.name: measure.read([run]) for measure in measures}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_of_the_paper_says_what_it_shows(experiment: str) -> None:
+    layout = layout_of(experiment)
+    assert layout.title
+    assert layout.order < layout_of("mine").order
+
+
+def test_no_two_experiments_have_one_place_on_the_page() -> None:
+    orders = [layout_of(experiment).order for experiment in EXPERIMENTS]
+    assert len(set(orders)) == len(orders)
+
+
+@pytest.mark.parametrize("experiment", [*EXPERIMENTS, "mine"])
+def test_columns_have_names_of_their_own(experiment: str, result: Made, as_run: AsRun) -> None:
+    measures = layout_of(experiment).measures([as_run(result())])
     names = [measure.column.name for measure in measures]
     titles = [m.column.heading for m in measures if m.column.where != "csv"]
     assert len(set(names)) == len(names)
@@ -45,104 +52,97 @@ def test_columns_have_names_of_their_own(experiment: str, result: Made, tmp_path
     assert all(titles)
 
 
-def test_classification_has_means_over_seeds_and_the_share_of_found_targets(
-    result: Made, tmp_path: Path
-) -> None:
-    runs = [Run(result(seed, asr=asr), tmp_path) for seed, asr in ((0, 0.8), (1, 0.9), (2, 1.0))]
-    runs[1].result["identification"]["correct"] = False
-    cells = _cells("T1", runs)
-    before = cells["asr_before"]
-    assert isinstance(before, Estimate)
-    assert before.value == pytest.approx(0.9)
-    assert before.low == pytest.approx(0.9 - 0.248414, abs=1e-6)
-    assert before.high == 1.0
-    assert cells["target_found"] == "2 of 3"
-    assert cells["paper_asr_after_percent"] is None
+def test_a_sweep_of_ones_own_gets_the_columns_of_a_repair() -> None:
+    layout = layout_of("mine")
+    assert layout.columns == DEFAULT
+    assert layout.paired
+    assert (layout.title, layout.diagrams) == ("", "none")
 
 
 @pytest.mark.parametrize(
-    ("defense", "number"), [("none", "98.36"), ("invertune", "0.49"), ("par", "> 15"), ("x", None)]
-)
+    ("defense", "number"),
+    [("none", Estimate(98.36)), ("invertune", Estimate(0.49)), ("invertune_paper", Estimate(0.49)),
+     ("par", "> 15"), ("x", None)],
+)  # fmt: skip
 def test_the_paper_stands_beside_its_own_attack(
-    defense: str, number: str | None, result: Made, tmp_path: Path
+    defense: str, number: Value, result: Made, as_run: AsRun
 ) -> None:
     badclip = result(defense=defense)
     badclip["attack"]["name"] = "badclip"
-    assert _cells("T1", [Run(badclip, tmp_path)])["paper_asr_after_percent"] == number
+    assert _cells("T1", as_run(badclip))["paper_asr_after_percent"] == number
     badclip["model"]["name"] = "vit_b_16"
-    assert _cells("T1", [Run(badclip, tmp_path)])["paper_asr_after_percent"] is None
+    assert _cells("T1", as_run(badclip))["paper_asr_after_percent"] is None
 
 
-def test_identification_has_the_found_class_under_every_generator(
-    result: Made, tmp_path: Path
+def test_a_new_experiment_is_one_yaml(tmp_path: Path, result: Made, as_run: AsRun) -> None:
+    _write(
+        tmp_path, "x1", id="X1", title="Mine", order=3, note="A note.", paired=False,
+        diagrams="divergence", columns=["ca_after", {"asr_before": "ASR, before all"}, "recall",
+                                        "paper_speed"],
+        paper=[{"attack": "badnet", "speed": 7}],
+    )  # fmt: skip
+    layout = layout_of("X1", tmp_path)
+    assert (layout.title, layout.order, layout.note) == ("Mine", 3, "A note.")
+    assert (layout.paired, layout.diagrams) == (False, "divergence")
+    runs = [as_run(result())]
+    measures = layout.measures(runs)
+    assert measures[1].column.title == "ASR, before all"
+    assert measures[1].column.name == "asr_before"
+    assert len(measures) == 3 + 4 * 4
+    assert measures[-1].column.title == "paper: speed"
+    assert measures[-1].read(runs) == Estimate(7.0)
+
+
+def test_presets_of_one_id_share_their_fields(tmp_path: Path) -> None:
+    _write(tmp_path, "a", id="X1", title="Mine")
+    _write(tmp_path, "b", id="X1", columns=["ca"])
+    (tmp_path / "c.yaml").write_text("experiment: X1\n", encoding="utf-8")
+    layout = layout_of("X1", tmp_path)
+    assert (layout.title, list(layout.columns)) == ("Mine", ["ca"])
+    _write(tmp_path / ".", "d", id="X2", title="1")
+    twice = tmp_path / "twice"
+    twice.mkdir()
+    _write(twice, "a", id="X1", title="Mine")
+    _write(twice, "b", id="X1", title="Other")
+    with pytest.raises(ValueError, match=r"b\.yaml: experiment\.title stands in a\.yaml as well"):
+        layout_of("X1", twice)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "said"),
+    [
+        ({"colour": 1}, r"has no field 'colour'; choices: id, title, order, .*paper$"),
+        ({"title": 3}, r"\.title is a text, got 3$"),
+        ({"order": True}, r"\.order is a whole number, got True$"),
+        ({"paired": "no"}, r"\.paired is true or false, got 'no'$"),
+        ({"diagrams": "pie"}, r"\.diagrams is 'pie'; choices: none, frequencies, divergence$"),
+        ({"columns": "ca"}, r"\.columns is a list of names, got 'ca'$"),
+        ({"columns": ["cb"]}, r"\.columns has 'cb'; choices: ca_clean, .*recall.*paper_QUANTITY$"),
+        ({"columns": ["ca", "ca"]}, r"\.columns has 'ca'; a column stands there once"),
+        ({"columns": [{"recall": "x"}]}, r"\.columns has .*a group of columns has no title$"),
+        ({"columns": ["paper_x"], "paper": [{"attack": "a", "y": 1}]},
+         r"\.columns has 'paper_x', which no case of experiment\.paper gives; choices: paper_y$"),
+        ({"paper": {"attack": "a"}}, r"\.paper is a list of cases, got"),
+        ({"paper": [{"x": 1}]}, r"\.paper has \{'x': 1\}; a case says what it is of"),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_or_value_is_one_line(
+    tmp_path: Path, experiment: dict[str, Any], said: str
 ) -> None:
-    vote = {
-        "generator": "mask",
-        "clean_frequency": [0.25, 0.75],
-        "perturbed_frequency": [0.0, 1.0],
-    }
-    found = {"target_label": 1, "votes": [vote]}
-    made = result()
-    made["config"] = {"defense": {"identify": {"images": 4}}}
-    cells = _cells("F1", [_with_evidence(made, tmp_path, identification=found)])
-    clean, perturbed = cells["p_clean_mask"], cells["p_adv_mask"]
-    assert isinstance(clean, Estimate)
-    assert isinstance(perturbed, Estimate)
-    assert (clean.value, perturbed.value, perturbed.high) == (0.75, 1.0, 1.0)
-    assert clean.low == pytest.approx(0.3006, abs=1e-4)  # Wilson, 3 of 4
-    assert cells["found"] == "lemon"
+    path = _write(tmp_path, "x1", id="X1", **experiment)
+    with pytest.raises(ValueError, match=said) as caught:
+        layout_of("X1", tmp_path)
+    assert str(caught.value).startswith(f"{path}: experiment")
+    assert "\n" not in str(caught.value)
+    assert layout_of("X2", tmp_path).columns == DEFAULT  # another experiment is none the worse
 
 
-def test_the_control_has_a_found_class_but_no_verdict(result: Made, tmp_path: Path) -> None:
-    control = result()
-    control["attack"]["target_label"] = None
-    control["identification"]["correct"] = None
-    cells = _cells("F1", [Run(control, tmp_path)])
-    assert cells["found"] == "lemon"
-    assert cells["target_found"] is None
+def test_a_file_that_is_no_yaml_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("experiment: [a\nb: c", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"x\.yaml is no YAML: [^\n]*$"):
+        layout_of("X1", tmp_path)
 
 
-def test_inversion_has_the_best_trigger_and_numbers_of_later_versions(
-    result: Made, tmp_path: Path
-) -> None:
-    made = result()
-    made["inversion"] = {
-        "asr": 0.5,
-        "mask_share": 0.1,
-        "embedding_cosine": 0.75,
-        "activation_cosine": 0.5,
-        "images": 10,
-        "per_trigger": [
-            {"form": "pixels", "asr": 0.5, "mask_share": 1.0, "embedding_cosine": 0.1},
-            {"form": "mask", "asr": 0.5, "mask_share": 0.1, "embedding_cosine": 0.75},
-        ],
-    }
-    cells = _cells("F2", [Run(made, tmp_path)])
-    assert cells["form"] == "mask"
-    assert cells["activation_cosine"] == Estimate(0.5)
-    asr = cells["asr_inverted"]
-    assert isinstance(asr, Estimate)
-    assert (asr.low, asr.high) == pytest.approx((0.2366, 0.7634), abs=1e-4)  # Wilson, 5 of 10
-
-
-def test_layers_have_a_column_each_and_tuned_ones_are_marked(result: Made, tmp_path: Path) -> None:
-    evidence = {"divergence": {"layer1": 0.5, "layer2": 1.25}, "tuned_layers": ["layer2"]}
-    run = _with_evidence(result(), tmp_path, **evidence)
-    measures = {m.column.title: m for m in layout_of("F3").measures([run])}
-    texts = {title: m.column.text(m.read([run])) for title, m in measures.items()}
-    assert (texts["layer1"], texts["layer2"]) == ("0.50", "1.25 tuned")
-
-
-def test_evidence_that_cannot_be_read_is_named_and_left_out(
-    result: Made, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    run = _with_evidence(result(), tmp_path, divergence={"layer1": 0.5})
-    (tmp_path / "stages" / "purify" / "evidence.json").write_text('{"divergence', encoding="utf-8")
-    assert "divergence_layer1" not in _cells("F3", [run])
-    assert "evidence.json is left out" in caplog.text
-
-
-def test_retrieval_says_both_ways_at_every_k(result: Made, tmp_path: Path) -> None:
-    cells = _cells("T2", [Run(result(), tmp_path)])
-    assert cells["R@5, R@10 image to text after"] == "70.0, 80.0"
-    assert {f"text_to_image_r{k}_before" for k in (1, 5, 10)} <= set(cells)
+@pytest.mark.parametrize("path", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_id_of_a_preset_begins_its_name(path: Path) -> None:
+    assert presets()[path.stem] == path.stem.partition("_")[0].upper()

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from torch import Tensor
 
-from invertune.data.bundle import DataBundle
-from invertune.data.icons import SceneStyle, draw_glyphs, draw_scenes
+from invertune.data.bundle import PARTS, DataBundle
+from invertune.data.icons import draw_glyphs
 
 CONF = Path(__file__).parents[3] / "conf" / "data" / "icons.yaml"
 MakeData = Callable[..., DataBundle]
@@ -24,14 +25,13 @@ def config() -> dict[str, Any]:
     return {str(key): value for key, value in found.items()}
 
 
+def _pictures(bundle: DataBundle) -> list[Tensor]:
+    parts = [bundle.pairs, bundle.clean, bundle.zero_shot, bundle.retrieval]
+    return [part.images[:] for part in parts]
+
+
 def _everything(bundle: DataBundle) -> list[Any]:
-    pictures = [
-        bundle.pairs.pictures(torch.arange(48)),
-        bundle.clean.images,
-        bundle.zero_shot.images,
-        bundle.retrieval.images,
-    ]
-    return [[picture.tolist() for picture in pictures], bundle.pairs.captions,
+    return [[part.tolist() for part in _pictures(bundle)], bundle.pairs.captions,
             bundle.zero_shot.labels.tolist(), bundle.retrieval.captions]  # fmt: skip
 
 
@@ -47,8 +47,7 @@ def test_the_seed_alone_decides(make_data: MakeData, data: DataBundle) -> None:
 
 def test_parts_are_disjoint(data: DataBundle) -> None:
     data.check_disjoint()
-    parts = [data.pairs.pictures(torch.arange(48)), data.clean.images, data.zero_shot.images,
-             data.retrieval.images]  # fmt: skip
+    parts = _pictures(data)
     pictures = {picture.numpy().tobytes() for part in parts for picture in part}
     assert len(pictures) == sum(len(part) for part in parts)
 
@@ -56,7 +55,7 @@ def test_parts_are_disjoint(data: DataBundle) -> None:
 def test_pictures_do_not_depend_on_their_batch(data: DataBundle) -> None:
     index = torch.tensor([40, 3, 17])
     everything = data.pairs.pictures(torch.arange(48))
-    taken = torch.as_tensor(data.pairs.take(index).images)
+    taken = data.pairs.take(index).images[:]
     assert torch.equal(taken, everything[index])
     assert everything.dtype == torch.uint8
     assert everything.shape == (48, 3, 32, 32)
@@ -124,11 +123,28 @@ def test_a_part_has_samples(make_data: MakeData) -> None:
         make_data(sizes={"pairs": 1, "clean": 0, "zero_shot": 1, "retrieval": 1})
 
 
-def test_object_and_background_are_apart() -> None:
-    palette = torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [1, 1, 1]])
-    style = SceneStyle(15, (0.7, 1.0), 0.15, 0.6, 0.1, 0.04, 0.04)
-    scenes = draw_scenes(200, 3, palette, style, torch.Generator().manual_seed(0))
-    apart = (palette[scenes.ink] - palette[scenes.paper]).norm(dim=1)
-    assert apart.min() >= 0.6
-    with pytest.raises(ValueError, match=r"no two colors are contrast=0\.6 apart"):
-        draw_scenes(200, 3, palette[:2], style, torch.Generator())
+def test_the_ids_are_known_before_anything_is_drawn(
+    data: DataBundle, make_data: MakeData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = (data.pairs, data.labeled_clean, data.zero_shot, data.retrieval)
+    assert [list(data.ids(name)) for name in PARTS] == [list(part.ids) for part in parts]
+
+    def fail(*_: Any) -> Any:
+        raise AssertionError("something was drawn")
+
+    monkeypatch.setattr("invertune.data.icons.render", fail)
+    monkeypatch.setattr("invertune.data.icons.draw_scenes", fail)
+    fresh = make_data()
+    fresh.check_disjoint()
+    with pytest.raises(AssertionError, match="something was drawn"):
+        _ = fresh.zero_shot
+
+
+def test_captions_of_the_clean_part_name_what_is_seen(data: DataBundle) -> None:
+    told = data.captioned_clean
+    labels = data.labeled_clean.labels.tolist()
+    assert told.captions is not None
+    assert len(told.captions) == len(labels)
+    assert all(data.class_names[label] in caption
+               for label, caption in zip(labels, told.captions, strict=True))  # fmt: skip
+    assert torch.equal(told.pairs.images[:], data.clean.images[:])

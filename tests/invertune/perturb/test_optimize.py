@@ -19,7 +19,7 @@ def _optimize(
         return -model.encode_image(trigger(batch))[:, 3].mean()
 
     return optimize_form(
-        model, clean.images, Pixels(0.1), loss, steps=steps, lr=0.1, batch_size=4,
+        model, clean.images[:], Pixels(0.1), loss, steps=steps, lr=0.1, batch_size=4,
         generator=torch.Generator().manual_seed(seed), stage="toy",
     )  # fmt: skip
 
@@ -63,7 +63,7 @@ def test_a_form_stays_in_its_ranges(planted: CLIP, colored: CleanData) -> None:
         return -trigger.mask.sum() - trigger.pattern.sum()
 
     trigger, _ = optimize_form(
-        planted, colored.images, FreeMask(1), loss, steps=5, lr=5.0, batch_size=4,
+        planted, colored.images[:], FreeMask(1), loss, steps=5, lr=5.0, batch_size=4,
         generator=torch.Generator(), stage="toy",
     )  # fmt: skip
     assert trigger.mask.eq(1).all()
@@ -76,6 +76,6 @@ def test_a_loss_that_is_no_number_names_stage_and_step(planted: CLIP, colored: C
 
     with pytest.raises(NonFiniteLossError, match="toy: the loss is nan at step 0"):
         optimize_form(
-            planted, colored.images, Pixels(0.1), loss, steps=2, lr=0.1, batch_size=4,
+            planted, colored.images[:], Pixels(0.1), loss, steps=2, lr=0.1, batch_size=4,
             generator=torch.Generator(), stage="toy",
         )  # fmt: skip

@@ -28,8 +28,11 @@ def test_they_are_the_perturbations_that_voted(planted: CLIP, colored: CleanData
     assert [trigger.form for trigger in triggers] == ["pixels", "pixels", "mask"]
     assert curves == {}
     classifier = zero_shot_classifier(planted, colored.prompts, colored.templates)
-    images = to_float(colored.images)
-    seen = [frequency(encode_images(planted, trigger(images)), classifier) for trigger in triggers]
+    images = to_float(colored.images[:])
+    seen = [
+        frequency(planted, encode_images(planted, trigger(images)), classifier)
+        for trigger in triggers
+    ]
     first, second = votes
     assert ((seen[0] + seen[1]) / 2).tolist() == pytest.approx(first.perturbed_frequency)
     assert seen[2].tolist() == pytest.approx(second.perturbed_frequency)
@@ -59,7 +62,7 @@ def test_it_takes_the_place_of_the_inversion(tiny: Callable[[str], CLIP], data: 
     assert defense.clean_samples == 8
     evidence = defense.purify(tiny("vit"), data.clean, seed=0).evidence
     assert [trigger.form for trigger in evidence.triggers] == ["pixels", "pixels", "mask"]
-    assert evidence.tuned_layers == ["block1"]
+    assert evidence.findings["tuned_layers"] == ["block1"]
 
 
 def test_no_generator() -> None:

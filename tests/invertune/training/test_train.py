@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from invertune.clip.models import CLIP, MAX_LOGIT_SCALE, ModelSpec
-from invertune.clip.weights import load_weights, save_weights
 from invertune.data.bundle import DataBundle
 from invertune.finite import NonFiniteLossError, check_finite
-from invertune.training.optimizers import Optimizers
+from invertune.losses import clip_loss
+from invertune.training.objective import Batch
 from invertune.training.recipe import Recipe
 from invertune.training.train import batch_norms, compact_vocabulary, epoch_order, train
 
@@ -58,6 +58,36 @@ def test_fewer_pairs_than_a_batch_are_an_error(tiny: Tiny, data: DataBundle) -> 
         train(tiny("vit"), few, RECIPE, seed=0, stage="test")
 
 
+@pytest.mark.parametrize("muon_lr", [None, 3e-3])
+def test_a_training_that_is_killed_ends_like_an_undisturbed_one(
+    tiny: Tiny, data: DataBundle, tmp_path: Path, muon_lr: float | None
+) -> None:
+    recipe, path = replace(RECIPE, muon_lr=muon_lr), tmp_path / "checkpoint.pt"
+    straight = tiny("resnet")
+    wanted = train(straight, data.pairs, recipe, seed=0, stage="test")
+    steps = iter(range(7))
+
+    def killed(model: CLIP, batch: Batch) -> Tensor:
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        return goal(model, batch)
+
+    def goal(model: CLIP, batch: Batch) -> Tensor:
+        texts = model.encode_tokens(batch.tokens)
+        return clip_loss(model.encode_image(batch.images), texts, model.logit_scale)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny("resnet"), data.pairs, recipe, seed=0, stage="test", objective=killed,
+              checkpoint=path, checkpoint_every=3)  # fmt: skip
+    assert path.exists()
+    again = tiny("resnet")
+    losses = train(again, data.pairs, recipe, seed=0, stage="test", checkpoint=path)
+    assert losses == wanted
+    assert not path.exists()
+    one, other = _state(straight), _state(again)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_a_part_of_an_epoch(tiny: Tiny, data: DataBundle) -> None:
     recipe = replace(RECIPE, epochs=0.5)
     assert len(train(tiny("vit"), data.pairs, recipe, seed=0, stage="test")) == 3
@@ -91,56 +121,6 @@ def test_a_table_comes_back_after_an_error(tiny: Tiny) -> None:
     with pytest.raises(RuntimeError, match="stop"), compact_vocabulary(model, tokens):
         raise RuntimeError("stop")
     assert model.clip.token_embedding is table
-
-
-def test_the_learning_rate_rises_and_falls(tiny: Tiny) -> None:
-    optimizers = Optimizers(tiny("vit"), replace(RECIPE, warmup=0.2), total_steps=20)
-    factors = [optimizers.factor(step) for step in range(20)]
-    assert factors[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert factors[12] == pytest.approx(0.5)  # half of the cosine's 16 steps
-    assert factors[3:] == sorted(factors[3:], reverse=True)
-    assert 0 < factors[-1] < 0.02
-
-
-def test_biases_and_norms_do_not_decay(tiny: Tiny) -> None:
-    model = tiny("resnet")
-    decayed, plain = Optimizers(model, RECIPE, 10).adamw.param_groups
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
-    assert all(weight.dim() >= 2 for weight in decayed["params"])
-    assert all(weight.dim() < 2 for weight in plain["params"])
-    total = sum(len(group["params"]) for group in (decayed, plain))
-    assert total == len(list(model.parameters()))
-
-
-@both
-def test_muon_sees_the_weights_themselves(
-    tiny: Tiny, tiny_spec: Callable[[str], ModelSpec], kind: str, tmp_path: Path
-) -> None:
-    save_weights(tiny(kind), tmp_path / "w")
-    built = tiny_spec(kind).build(1)
-    for model in (built, tiny(kind), load_weights(built, tmp_path / "w")):
-        optimizers = Optimizers(model, replace(RECIPE, muon_lr=1e-2), 10)
-        assert optimizers.muon is not None
-        pairs = list(zip(optimizers.matrices.weights, optimizers.matrices.views, strict=True))
-        assert pairs
-        for weight, view in pairs:
-            assert view.dim() == 2
-            assert view.data_ptr() == weight.data_ptr()
-            view.data.zero_()
-            assert weight.eq(0).all()
-        names = {id(weight): name for name, weight in model.named_parameters()}
-        hidden = {names[id(weight)] for weight, _ in pairs}
-        assert not any("embedding" in name or "text_projection" in name for name in hidden)
-        assert any("visual" in name for name in hidden)
-
-
-def test_every_weight_is_of_one_optimizer(tiny: Tiny, data: DataBundle) -> None:
-    model = tiny("resnet")
-    before = _state(model)
-    train(model, data.pairs, replace(RECIPE, muon_lr=1e-2), seed=0, stage="test")
-    after, weights = _state(model), dict(model.clip.named_parameters())
-    still = [name for name in weights if torch.equal(before[name], after[name])]
-    assert still == []
 
 
 def test_a_loss_that_is_no_number_names_stage_and_step(tiny: Tiny, data: DataBundle) -> None:
@@ -190,42 +170,6 @@ def test_a_teacher_of_another_shape_is_an_error(
         train(tiny("vit"), data.pairs, recipe, seed=0, stage="test", teacher=teacher)
 
 
-def test_an_objective_replaces_the_contrastive_loss(tiny: Tiny, data: DataBundle) -> None:
-    model, wanted = tiny("vit"), torch.eye(16)[0]
-    before, seen = _state(model), []
-
-    def objective(trained: CLIP, images: Tensor, index: Tensor) -> Tensor:
-        assert trained is model
-        assert torch.equal(images, data.pairs.batch(index))
-        seen.append(index)
-        return -(trained.encode_image(images) @ wanted).mean()
-
-    recipe = replace(RECIPE, epochs=6)
-    losses = train(model, data.pairs, recipe, seed=0, stage="test", objective=objective)
-    assert len(losses) == len(seen) == 36
-    assert torch.equal(seen[0], epoch_order(48, 8, seed=0, epoch=0)[0])
-    assert torch.cat(seen[:6]).sort().values.tolist() == list(range(48))
-    assert losses[-1] < losses[0] - 0.1
-    with torch.no_grad():
-        reached = model.encode_image(data.pairs.batch(torch.arange(48))) @ wanted
-    assert -reached.mean() < losses[0] - 0.1
-    # Nothing but the image tower was asked for.
-    after = _state(model)
-    moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert moved
-    assert all(name.startswith("visual.") for name in moved)
-
-
-def test_an_objective_that_is_no_number_names_stage_and_step(tiny: Tiny, data: DataBundle) -> None:
-    steps = iter([1.0, 1.0, float("nan")])
-
-    def objective(model: CLIP, images: Tensor, _index: Tensor) -> Tensor:
-        return next(steps) * model.encode_image(images).sum()
-
-    with pytest.raises(NonFiniteLossError, match="test: the loss is nan at step 2"):
-        train(tiny("vit"), data.pairs, RECIPE, seed=0, stage="test", objective=objective)
-
-
 @pytest.mark.parametrize("muon_lr", [None, 1e-2])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_batch_norm_stays_only_where_it_is_frozen(
@@ -237,9 +181,9 @@ def test_batch_norm_stays_only_where_it_is_frozen(
     before = _state(model)
     modes: list[set[bool]] = []
 
-    def objective(trained: CLIP, images: Tensor, _index: Tensor) -> Tensor:
+    def objective(trained: CLIP, batch: Batch) -> Tensor:
         modes.append({norm.training for norm in batch_norms(trained)})
-        return trained.encode_image(images)[:, 0].mean()
+        return trained.encode_image(batch.images)[:, 0].mean()
 
     recipe = replace(RECIPE, freeze_batch_norm=frozen, muon_lr=muon_lr)
     train(model, data.pairs, recipe, seed=0, stage="test", objective=objective)

@@ -1,0 +1,87 @@
+"""What ``result.json`` holds, as types; ``result.schema.json`` is the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
+
+from evaluation.intervals import Rate
+
+# The resolved config of a run, or one of its branches.
+Config = Mapping[str, Any]
+# Rates by name, None where nothing was measured; those of retrieval one floor further down.
+Score = Mapping[str, Mapping[str, Rate | Mapping[str, Rate] | None] | None]
+
+
+class ModelFacts(TypedDict):
+    """The model of a run; ``pretrained`` says where clean weights are from, where it is known."""
+
+    name: str
+    parameters: int
+    image_size: int
+    pretrained: NotRequired[str]
+
+
+class DataFacts(TypedDict):
+    """The data of a run."""
+
+    name: str
+    classes: int
+
+
+class AttackFacts(TypedDict):
+    """The attack of a run; it has no target label where it plants nothing."""
+
+    name: str
+    target_label: str | None
+    poison_rate: float | None
+    poisoned: int
+    pairs: int
+
+
+class DefenseFacts(TypedDict):
+    """The defense of a run."""
+
+    name: str
+    clean_samples: int
+    knows: str
+
+
+class Found(TypedDict):
+    """Which target the defense named; ``correct`` is None where there is no backdoor."""
+
+    target_label: str
+    gain: float
+    runner_up: str
+    runner_up_gain: float
+    correct: bool | None
+
+
+class Vote(TypedDict):
+    """What one generator of universal perturbations did to the class frequencies, C values each."""
+
+    generator: str
+    clean_frequency: list[float]
+    perturbed_frequency: list[float]
+    weight: float
+
+
+class Result(TypedDict):
+    """Content of ``result.json``."""
+
+    schema: int
+    id: str
+    seed: int
+    config: Config
+    model: ModelFacts
+    data: DataFacts
+    attack: AttackFacts
+    defense: DefenseFacts
+    identification: Found | None
+    inversion: Mapping[str, Any] | None
+    scores: Mapping[str, Score | None]
+    seconds: Mapping[str, float]
+    peak_memory_mib: float
+    versions: Mapping[str, str]
+    stages: NotRequired[Mapping[str, str]]
+    sha256: NotRequired[str]

@@ -1,0 +1,163 @@
+"""Every YAML of ``conf`` composes, and what it describes can be built."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from attacks import PoisoningAttack
+from experiments.errors import is_user_error, one_line
+from experiments.stages.parts import build
+from invertune.clip.models import ModelSpec
+from invertune.data.bundle import DataBundle
+from invertune.defense import check_needs
+
+CONF = Path(__file__).parents[2] / "conf"
+GROUPS = ("attack", "data", "defense", "model", "tracking")
+
+
+def _choices() -> Iterator[tuple[str, str]]:
+    """Yield group and choice of all YAMLs but those that are only parts of others."""
+    for path in sorted(CONF.rglob("*/*.yaml")):
+        group, _, choice = path.relative_to(CONF).with_suffix("").as_posix().partition("/")
+        # Hydra's own settings are in every composition.
+        if "parts" not in path.parts and group != "hydra":
+            yield group, choice
+
+
+@functools.cache  # no test changes it
+def _compose(*overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(
+            compose("config", list(overrides)), resolve=True, throw_on_missing=True
+        )
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+@pytest.mark.parametrize(("group", "choice"), list(_choices()))
+def test_every_choice_builds(group: str, choice: str) -> None:
+    known = group in (*GROUPS, "experiment")
+    config = _compose(f"{group}={choice}" if known else f"+{group}={choice}", "seed=5")
+    for part in GROUPS:
+        built = build(config[part])
+        if group in ("attack", "defense", "model") and part == group:
+            # A defense of the ablation says whose it is.
+            assert built.name in (choice, f"invertune_{choice.partition('/')[2]}")
+
+
+def test_defaults_are_choices() -> None:
+    config = _compose()
+    data = instantiate(config["data"], _convert_="all").load()
+    assert isinstance(data, DataBundle)
+    assert len(data.class_names) == 100
+    assert isinstance(build(config["model"]), ModelSpec)
+    assert isinstance(build(config["attack"]), PoisoningAttack)
+
+
+ATTACKS = [choice for group, choice in _choices() if group == "attack"]
+
+
+@pytest.mark.parametrize("choice", ATTACKS)
+def test_the_seed_reaches_the_trigger(choice: str) -> None:
+    """A trigger that draws something draws it by the run's seed."""
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    configs = [_compose(f"attack={choice}", f"seed={seed}")["attack"] for seed in (5, 6)]
+    if configs[0].get("trigger") is None:
+        return
+    one, other = (instantiate(config["trigger"], _convert_="all") for config in configs)
+    # Bands and a white square are the same for all seeds.
+    drawn = choice not in ("sig", "sig_badclip", "sig_cleanclip", "badencoder", "badencoder_white")
+    assert torch.equal(one(images), other(images)) != drawn
+    assert drawn == ("seed" in configs[0]["trigger"])
+
+
+@pytest.mark.parametrize("choice", ATTACKS)
+def test_every_attack_fits_the_default_data(choice: str) -> None:
+    config = _compose(f"attack={choice}")
+    attack = build(config["attack"])
+    data = instantiate(config["data"], _convert_="all").load()
+    plan = attack.plan(data)
+    assert plan.target is None or plan.target in data.class_names
+    if plan.pairs is not None:
+        assert plan.pairs <= config["data"]["sizes"]["pairs"]
+        assert plan.batch_size <= plan.pairs
+
+
+DEFENSES = [choice for group, choice in _choices() if group == "defense"]
+
+
+@pytest.mark.parametrize("choice", DEFENSES)
+def test_the_default_data_has_enough_for_every_defense(choice: str) -> None:
+    config = _compose(f"defense={choice}")
+    defense = build(config["defense"])
+    data = instantiate(config["data"], _convert_="all").load()
+    check_needs(defense, data, poisoned_pairs=True)
+
+
+def _objects(config: Any) -> Iterator[dict[str, Any]]:
+    """Yield all that has a class, the innermost first, but for open_clip's own config."""
+    for key, value in config.items() if isinstance(config, dict) else enumerate(config):
+        if isinstance(value, dict | list) and key != "architecture":
+            yield from _objects(value)
+    if isinstance(config, dict) and "_target_" in config:
+        yield config
+
+
+def _wrong(value: Any) -> Iterator[Any]:
+    """Yield the value with one number, or one object, in it replaced by what it must not be."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield "some text"
+    elif isinstance(value, dict) and "_target_" in value:
+        yield 7
+    elif isinstance(value, dict):
+        for key in value:
+            yield from ({**value, key: wrong} for wrong in _wrong(value[key]))
+    elif isinstance(value, list):
+        # The first of them stands for all.
+        yield from ([wrong, *value[1:]] for item in value[:1] for wrong in _wrong(item))
+
+
+def _said(config: Any) -> str:
+    """Return the line that a user reads of a config that cannot be."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011  (which one is what is tested)
+        build(config)
+    assert is_user_error(caught.value)
+    line = one_line(caught.value)
+    assert "\n" not in line
+    return line
+
+
+@pytest.fixture(scope="module")
+def tried() -> set[tuple[str, str]]:
+    """Return the fields of classes that a YAML before had, too."""
+    return set()
+
+
+@pytest.mark.parametrize(
+    ("group", "choice"), [one for one in _choices() if one[0] in GROUPS], ids=lambda one: one
+)
+def test_what_a_yaml_must_not_hold_is_said_in_one_line(
+    group: str, choice: str, tried: set[tuple[str, str]]
+) -> None:
+    for own in _objects(_compose(f"{group}={choice}")[group]):
+        target = own["_target_"]
+        new = [field for field in own if (target, field) not in tried]
+        tried.update((target, field) for field in new)
+        if "_target_" in new:
+            assert "wrong_field" in _said({**own, "wrong_field": 1})
+            assert "Nothing" in _said({**own, "_target_": f"{target}Nothing"})
+            assert "nowhere" in _said({**own, "_target_": "nowhere.Nothing"})
+        for field in new:
+            if group == "model" and field in ("architecture", "pretrain", "teacher"):
+                continue  # open_clip's, and what a stage takes or leaves
+            for wrong in _wrong(own[field]):
+                assert field in _said({**own, field: wrong}), (target, field, wrong)

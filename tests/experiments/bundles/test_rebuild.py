@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.bundles.bundle import WEIGHTS
+from experiments.bundles.rebuild import build, build_model, check_config, describe_model
+from invertune.clip.models import CLIP
+from invertune.clip.weights import save_weights
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system", "builtins.eval", "torch.hub.load", "experiments.bundles.export.write_bundle",
+        "invertune.clip.models.torch.hub.load", "invertune.clip.weights.Path",
+        "invertune.clip.weights.load_weights", "invertune.clip.models.ModelSpec.build",
+        "invertune..models.ModelSpec", "invertune", "", 3, None,
+    ],
+)  # fmt: skip
+def test_only_own_classes_are_built(target: Any) -> None:
+    check_config({"_target_": "invertune.clip.ModelSpec"}, "architecture")
+    with pytest.raises(ValueError, match=r"data\.parts\.1\._target_ is a class of"):
+        check_config({"parts": [{}, {"_target_": target}]}, "data")
+
+
+def test_no_other_weights_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def create(name: str, pretrained: str | None, **_: Any) -> None:
+        asked.append((name, pretrained))
+        raise ValueError("far enough")
+
+    monkeypatch.setattr("open_clip.create_model", create)
+    config = {"_target_": "invertune.clip.ModelSpec", "name": "rn50",
+              "open_clip_name": "RN50-quickgelu", "weights": "openai"}  # fmt: skip
+    with pytest.raises(ValueError, match="far enough"):
+        build_model(config, None, tmp_path / WEIGHTS, 0)
+    assert asked == [("RN50-quickgelu", None)]
+
+
+def test_what_is_for_the_stages_alone_is_no_field_of_the_model() -> None:
+    spec = {"_target_": "invertune.clip.ModelSpec", "shipped": True}
+    config = {**spec, "name": "x", "teacher": {**spec, "name": "y"}}
+    built = build(config, "architecture")
+    assert (built.name, built.teacher.name) == ("x", "y")
+
+
+@pytest.mark.parametrize("kind", ["resnet", "vit"])
+def test_a_model_is_built_again_from_its_card(
+    tiny: Callable[[str], CLIP], tmp_path: Path, kind: str
+) -> None:
+    model = tiny(kind)
+    save_weights(model, tmp_path / WEIGHTS)
+    vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}
+    patches = {"image_size": 32, "layers": 2, "width": 16, "head_width": 8, "patch_size": 8}
+    text = {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}
+    architecture = {"embed_dim": 16, "quick_gelu": True, "text_cfg": text,
+                    "vision_cfg": vision if kind == "resnet" else patches}  # fmt: skip
+    config = {"_target_": "invertune.clip.ModelSpec", "name": "x", "architecture": architecture}
+    built = build_model(config, None, tmp_path / WEIGHTS, seed=9)
+    assert describe_model(built) == describe_model(model)
+    pairs = zip(built.clip.state_dict().values(), model.clip.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)

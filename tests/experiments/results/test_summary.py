@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from experiments.results.measures import MEASURES
+from experiments.results.summary import before_and_after, describe, target_line
+
+Made = Callable[..., dict[str, Any]]
+
+
+def test_every_measure_has_a_row_with_the_three_models(result: Made) -> None:
+    rows = before_and_after(result(asr=0.9))
+    assert [row[0] for row in rows] == list(MEASURES)
+    assert rows[1] == ["ASR", "1.0", "90.0", "2.0"]
+
+
+@pytest.mark.parametrize(
+    ("correct", "said"),
+    [(True, "(correct)"), (False, "(wrong, it is lemon)"), (None, "(there is no backdoor)")],
+)
+def test_the_line_on_the_target_says_whether_it_is_right(
+    result: Made, correct: bool | None, said: str
+) -> None:
+    made = result()
+    made["identification"]["correct"] = correct
+    assert target_line(made) == (
+        f"target found: lemon {said}, gain +90.0 points; next key +10.0"
+    )  # fmt: skip
+
+
+def test_a_defense_that_does_not_look_says_so(result: Made) -> None:
+    made = {**result(), "identification": None}
+    assert target_line(made) == "target: lemon; the defense does not look for it"
+    made["attack"]["target_label"] = None
+    assert target_line(made) == "target: none; the defense does not look for it"
+
+
+def test_the_lines_of_a_run_are_aligned(result: Made) -> None:
+    first, head, *rows, last = describe(result(3)).splitlines()
+    assert first == "rn50_mini, attack badnet, defense mine, seed 3"
+    assert last.startswith("target found: ")
+    assert len(rows) == len(MEASURES)
+    assert {len(row) for row in rows} == {len(head)}

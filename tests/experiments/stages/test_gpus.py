@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from experiments.stages.gpus import lease_folder, leased
+
+
+def test_every_run_has_a_gpu_of_its_own(tmp_path: Path) -> None:
+    with leased(["a", "b"], tmp_path) as first, leased(["a", "b"], tmp_path) as second:
+        assert (first, second) == (0, 1)
+        got: list[int] = []
+
+        def wait() -> None:
+            with leased(["a", "b"], tmp_path) as third:
+                got.append(third)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        waiting.join(timeout=0.5)
+        assert got == []
+    waiting.join(timeout=20)
+    assert got in ([0], [1])
+
+
+def test_without_a_gpu_there_is_nothing_to_lease(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no GPU"), leased([], tmp_path):
+        pass
+
+
+def test_an_error_gives_the_gpu_back(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), leased(["a"], tmp_path):
+        raise RuntimeError
+    with leased(["a"], tmp_path) as again:
+        assert again == 0
+
+
+def test_leases_are_the_machines_not_the_runs() -> None:
+    assert lease_folder() == lease_folder()
+    assert lease_folder().is_absolute()

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.stages.parts import Parts, build
+
+Resolve = Callable[..., dict[str, Any]]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("seed=-1", "seed is an integer of at least 0, got -1"),
+        ("seed=zero", "seed is an integer of at least 0, got 'zero'"),
+        ("seed=true", "seed is an integer of at least 0, got True"),
+        ("device=tpu", "device is one of auto, cpu, cuda, got 'tpu'"),
+        ("threads=0", "threads is null or an integer of at least 1, got 0"),
+        ("evaluation.batch_size=0", "evaluation.batch_size is an integer of at least 1, got 0"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_rule(resolve: Resolve, override: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Parts(resolve(override))
+
+
+def test_parts_are_built_once_and_without_what_is_the_stages(resolve: Resolve) -> None:
+    parts = Parts(resolve("defense=tiny", "+model.shipped=true"))
+    assert parts.data is parts.data
+    assert (parts.attack.name, parts.defense.name, parts.model_spec().name) == ("tiny",) * 3
+    with pytest.raises(Exception, match="unexpected keyword argument 'color'"):
+        build({**parts.config["model"], "color": "red"})
+
+
+def test_a_graphics_card_that_is_not_there_is_one_line(
+    resolve: Resolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Parts(resolve("device=auto")).device == torch.device("cpu")
+    with pytest.raises(ValueError, match="device=cuda, but torch sees no GPU; choices: auto, cpu"):
+        _ = Parts(resolve("device=cuda")).device
+
+
+def test_all_generators_start_from_the_seed(resolve: Resolve) -> None:
+    def drawn(seed: int) -> tuple[float, float, float]:
+        Parts(resolve(f"seed={seed}")).seed_everything()
+        return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_sizes_that_do_not_fit_are_named(resolve: Resolve) -> None:
+    Parts(resolve()).check()
+    with pytest.raises(ValueError, match="takes images of 32 pixels, data tiny has 48"):
+        Parts(resolve("data.image_size=48")).check()
+
+
+def test_a_model_is_loaded_as_it_was_left(tiny_run: Any, tmp_path: Path) -> None:
+    one, other = (tiny_run.parts.load(tiny_run.made["pretrain"]) for _ in range(2))
+    assert not one.training
+    states = zip(one.clip.state_dict().values(), other.clip.state_dict().values(), strict=True)
+    assert all(torch.equal(first, second) for first, second in states)

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import platform
+import subprocess
+
+import pytest
+
+from experiments.stages import system
+
+
+def test_versions_name_what_decides_numbers() -> None:
+    found = system.versions()
+    assert {"invertune", "torch", "open_clip_torch", "numpy"} <= found.keys()
+    assert found["python"] == platform.python_version()
+    assert found["torch"][0].isdigit()
+
+
+def test_a_copy_without_git_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", missing)
+    assert system._commit() is None
+
+
+def test_the_peak_only_rises() -> None:
+    before = system.peak_memory_mib()
+    block = bytearray(64 << 20)
+    block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
+    after = system.peak_memory_mib()
+    del block
+    assert 1 < before <= after <= system.peak_memory_mib()

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from experiments.config import (
+    class_fields,
+    part_names,
+    plain_config,
+    presets,
+    result_id,
+    run_name,
+    short_names,
+)
+
+Resolve = Callable[..., dict[str, Any]]
+
+
+@pytest.mark.parametrize(
+    ("override", "same"),
+    [
+        ("seed=1", False),
+        ("data.seed=1", False),
+        ("defense.tune.steps=4", False),
+        ("+evaluation.kind=other", False),
+        ("+model.shipped=false", False),  # its weights may be another machine's
+        ("evaluation.batch_size=7", True),
+        ("device=cpu", True),
+        ("threads=2", True),
+        ("runs_dir=elsewhere", True),
+        ("tracking=offline", True),
+        ("defense._stages_.search=[identify]", True),  # where stages begin changes no number
+    ],
+)
+def test_an_id_names_all_that_numbers_depend_on(
+    resolve: Resolve, override: str, same: bool
+) -> None:
+    one, other = result_id(resolve("defense=tiny")), result_id(resolve("defense=tiny", override))
+    assert (one == other) == same
+    assert len(one) == 16
+
+
+def test_a_class_gets_its_own_fields() -> None:
+    part = {"_target_": "a.B", "_stages_": {}, "shipped": True, "lr": 1,
+            "teacher": {"_target_": "a.B", "shipped": True}, "style": {"shipped": 3}}  # fmt: skip
+    own = {"_target_": "a.B", "lr": 1, "teacher": {"_target_": "a.B"}, "style": {"shipped": 3}}
+    assert class_fields(part) == own
+
+
+def test_a_runs_folder_says_what_it_is() -> None:
+    config = {"model": {"name": "m"}, "attack": {}, "defense": {"name": "d"}, "seed": 3}
+    parts = part_names(config, {"attack": "mine"})
+    assert parts == ["m", "mine", "d"]
+    assert run_name(config, parts) == f"m-mine-d-seed3-{result_id(config)[:8]}"
+
+
+def test_a_plain_config_is_resolved_and_without_hydras_part() -> None:
+    composed = OmegaConf.create({"hydra": {"a": 1}, "experiment": "T1", "seed": 2, "b": "${seed}"})
+    OmegaConf.set_readonly(composed, True)
+    assert plain_config(composed) == {"seed": 2, "b": 2}
+    assert composed.experiment == "T1"
+
+
+def test_short_names_tell_keys_apart() -> None:
+    keys = ("attack.recipe.lr", "model.pretrain.lr", "seed", "tune.weights.lr.mask")
+    assert short_names(keys) == ("recipe.lr", "pretrain.lr", "seed", "mask")
+    assert short_names(("a.b",)) == ("b",)
+
+
+def test_presets_have_the_ids_of_their_experiments() -> None:
+    found = presets()
+    assert found["t1_classification"] == "T1"
+    assert all(name.startswith(experiment.lower()) for name, experiment in found.items())

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from invertune.clip.models import CLIP
+from invertune.neurons import (
+    channel_set,
+    choose_layers,
+    layer_responses,
+    neuron_mask,
+    output_weights,
+    response_divergence,
+)
+from invertune.perturb.triggers import InvertedTrigger
+
+Tiny = Callable[[str], CLIP]
+both = pytest.mark.parametrize("kind", ["resnet", "vit"])
+
+
+def test_divergence_by_hand() -> None:
+    clean = torch.tensor([[[[3.0]], [[0.0]]], [[[3.0]], [[8.0]]]])  # mean (3, 4), length 5
+    triggered = clean + torch.tensor([6.0, 8.0]).view(1, 2, 1, 1)
+    assert response_divergence(clean, triggered) == pytest.approx(2.0)
+    assert response_divergence(clean, clean) == 0
+
+
+def test_the_cluster_of_largest_difference_is_the_backdoors() -> None:
+    clean, triggered = torch.zeros(2, 4, 2, 2), torch.zeros(2, 4, 2, 2)
+    triggered[:, 1], triggered[:, 3] = 5.0, -5.0  # size counts, not sign
+    triggered[:, 0, 0, 0] = 8.0  # one position: 2 on average
+    channels = neuron_mask(clean, triggered, "channel", 2, seed=0)
+    assert channels.shape == (4, 2, 2)
+    assert channels[:, 0, 0].tolist() == [0, 1, 0, 1]
+    assert (channels == channels[:, :1, :1]).all()
+    positions = neuron_mask(clean, triggered, "position", 2, seed=0)
+    expected = channels.clone()
+    expected[0, 0, 0] = 1
+    assert torch.equal(positions, expected)
+    assert channel_set(positions).tolist() == [1, 1, 0, 1]
+    assert torch.equal(neuron_mask(clean, triggered, "position", 3, seed=0).nonzero(),
+                       torch.tensor([[0, 0, 0]]))  # fmt: skip
+
+
+def test_the_neurons_of_a_vit_are_hidden_units() -> None:
+    clean, triggered = torch.zeros(2, 5, 4), torch.zeros(2, 5, 4)
+    triggered[:, :, 2] = 5.0
+    mask = neuron_mask(clean, triggered, "channel", 2, seed=0)
+    assert mask.shape == (5, 4)
+    assert mask[0].tolist() == [0, 0, 1, 0]
+    assert (mask == mask[:1]).all()
+    assert channel_set(mask).tolist() == [0, 0, 1, 0]
+
+
+@both
+def test_output_weights_have_a_row_per_channel(tiny: Tiny, kind: str) -> None:
+    model = tiny(kind)
+    layer = list(model.visual_layers().values())[-1]
+    width = 256 if kind == "resnet" else 16
+    found = output_weights(layer, torch.ones(width))
+    names = {name for name, p in layer.named_parameters() if id(p) in found}
+    parts = {name.rsplit(".", 1)[0] for name in names}
+    assert parts == (
+        {"0.conv3", "0.bn3", "0.downsample.0", "0.downsample.1"}
+        if kind == "resnet"
+        else {"attn.out_proj", "mlp.c_proj"}
+    )
+
+
+@both
+def test_responses_are_each_layers_and_the_mean_of_the_triggers(tiny: Tiny, kind: str) -> None:
+    model, images = tiny(kind), torch.rand(2, 3, 32, 32)
+    zeros, ones = torch.zeros(3, 32, 32), torch.ones(3, 32, 32)
+    dark, bright = (InvertedTrigger("mask", ones[:1], color, zeros) for color in (zeros, ones))
+    found = layer_responses(model, images, [dark, bright])
+    assert list(found) == list(model.visual_layers())
+    alone = [layer_responses(model, images, [trigger]) for trigger in (dark, bright)]
+    for name, (clean, triggered) in found.items():
+        assert clean.shape == triggered.shape
+        torch.testing.assert_close(triggered, (alone[0][name][1] + alone[1][name][1]) / 2)
+        assert torch.equal(clean, alone[0][name][0])
+
+
+DIVERGENCE = {"layer1": 0.1, "layer2": 0.5, "layer3": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("layers", "chosen"),
+    [(2, ["layer2", "layer3"]), (9, ["layer2", "layer3", "layer1"]),
+     ([0, -1], ["layer1", "layer3"]),
+     (["layer3", 2, "layer1"], ["layer3", "layer1"])],
+)  # fmt: skip
+def test_layers_are_chosen_by_rank_name_or_place(
+    layers: int | list[int | str], chosen: list[str]
+) -> None:
+    assert choose_layers(DIVERGENCE, layers) == chosen
+
+
+@pytest.mark.parametrize("layer", ["layer4", 3, -4])
+def test_a_layer_that_there_is_not_names_the_choices(layer: int | str) -> None:
+    with pytest.raises(ValueError, match=r"choices: layer1, .*, or places from -3 to 2"):
+        choose_layers(DIVERGENCE, [layer])
