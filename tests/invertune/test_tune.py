@@ -16,6 +16,7 @@ from invertune.neurons import channel_set, output_weights
 from invertune.perturb.augment import Augmentation
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.tune import ActivationTuning
+from invertune.tuned_weights import trainable
 
 Tiny = Callable[[str], CLIP]
 both = pytest.mark.parametrize("kind", ["resnet", "vit"])
@@ -55,13 +56,12 @@ def test_only_the_backdoors_neurons_move(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     masks: dict[str, Tensor] = {}
-    trainable = ActivationTuning._trainable
 
-    def remember(self: ActivationTuning, model: CLIP, found: dict[str, Tensor]) -> Any:
+    def remember(model: CLIP, found: dict[str, Tensor], update: str) -> Any:
         masks.update(found)
-        return trainable(self, model, found)
+        return trainable(model, found, update)
 
-    monkeypatch.setattr(ActivationTuning, "_trainable", remember)
+    monkeypatch.setattr("invertune.tune.trainable", remember)
     model = tiny(kind)
     before = _state(model)
     tuned = replace(TUNE, weight_decay=weight_decay)(model, data.clean, [trigger], seed=0)
