@@ -83,15 +83,21 @@ def main() -> int:
         calm, killed = Path(name) / "calm", Path(name) / "killed"
         calm.mkdir(), killed.mkdir()
         started = time.monotonic()
-        if _start(calm).wait() != 0:
+        process, first = _start(calm), 0.0
+        while process.poll() is None:
+            time.sleep(0.1)
+            if not first and _complete(calm):
+                first = time.monotonic() - started
+        if process.returncode != 0:
             print((calm / "log.txt").read_text())
             return 1
         whole = time.monotonic() - started
-        print(f"undisturbed: {len(_results(calm))} results in {whole:.1f} s", flush=True)
+        print(f"undisturbed: {len(_results(calm))} results in {whole:.1f} s, "
+              f"the first stage after {first:.1f} s", flush=True)  # fmt: skip
         seen: dict[str, int] = {}
         for kill in range(arguments.kills):
-            # From the start of the process to well within the next stages.
-            delay = moments.uniform(0.2, 6 + 2 * whole / arguments.kills)
+            # From before the first stage that is left to well within the next ones.
+            delay = moments.uniform(0.5 * first, first + 3 * whole / arguments.kills)
             process = _start(killed)
             time.sleep(delay)
             ended = process.poll() is not None
