@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.bundles.rebuild import build, build_model
 from experiments.files import replacing
 from experiments.results.result import FILE, read_result
+from experiments.stages.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from invertune.clip.models import CLIP
@@ -45,6 +46,7 @@ def ship(run: Path, output: Path | None = None) -> Path:
     path = output / f"{model.name}-seed{seed}.safetensors"
     with replacing(path) as partial:
         digest = shipped.pack(model, model.tokenize(data.pairs.captions), partial)
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     losses = json.loads((folder / "losses.json").read_text(encoding="utf-8"))
     card = {
         "version": shipped.VERSION,
@@ -54,6 +56,7 @@ def ship(run: Path, output: Path | None = None) -> Path:
         "command": f"invertune run model={model.name} model.shipped=false attack=none defense=none "
         f"seed={seed}, then invertune ship RUN",
         "sha256": digest,
+        "code": manifest["key"].get("code", {}),  # a file of other code than this is not taken
         "losses": [round(float(loss), 4) for loss in losses],
         "made_on": _machine(),
         "versions": result["versions"],

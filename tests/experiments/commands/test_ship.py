@@ -30,6 +30,8 @@ def test_a_clean_model_becomes_a_small_file_with_a_card(
     found = find(config["model"], config["data"], 3, tmp_path / "minis")
     assert found is not None
     folder = run.parent / result["stages"]["pretrain"]
+    manifest = json.loads((folder / "stage.json").read_text())
+    assert found.card["code"] == manifest["key"]["code"]
     assert found.losses == pytest.approx(json.loads((folder / "losses.json").read_text()), abs=1e-4)
 
     from hydra.utils import instantiate
