@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,34 @@ FORMATS = (
 HEAD_WIDTH = 64  # OpenAI's rule, where no config says otherwise
 VOCABULARY = 49408  # of CLIP's own tokenizer
 
+
+@dataclass(frozen=True)
+class Heads:
+    """How towers split into heads, which no tensor's shape tells.
+
+    Attributes:
+        text: Number of the text tower's.
+        image: Number of the image tower's; None where their width is given.
+        width: Of a head of the image tower.
+    """
+
+    text: int
+    image: int | None = None
+    width: int | None = None
+
+    def of_image(self, width: int) -> int:
+        """Return the number of heads of an image tower that is so wide; 0 if it does not split."""
+        if self.image is not None:
+            return self.image
+        return 0 if self.width is None or width % self.width else width // self.width
+
+
 # Tensors that tell the architecture, and their number of dimensions.
 _BOTH_KINDS = {
     "visual.conv1.weight": 4, "token_embedding.weight": 2, "positional_embedding": 2,
     "ln_final.weight": 1, "text_projection": 2, "logit_scale": 0,
 }  # fmt: skip
+_TEXT_TOWER = ("token_embedding.", "transformer.", "text")
 _VIT = {"visual.class_embedding": 1, "visual.positional_embedding": 2, "visual.proj": 2}
 _RESNET = {"visual.layer1.0.conv1.weight": 4, "visual.attnpool.positional_embedding": 2}
 
@@ -44,6 +69,12 @@ def require_clip(path: Path, state: dict[str, Tensor]) -> None:
         name for name, ndim in needed.items() if name not in state or state[name].ndim != ndim
     ]
     if absent:
+        pictures = any(value.ndim == 4 for value in state.values())  # convolutions
+        if pictures and not any(name.startswith(_TEXT_TOWER) for name in state):
+            raise ValueError(
+                f"{path} is an image encoder alone: it has {len(state)} tensors, but no text "
+                f"tower ({', '.join(_TEXT_TOWER)}), so there is no classifier to look at"
+            )
         raise ValueError(
             f"{path} is no CLIP with a ViT or a ResNet: it has {len(state)} tensors, but no "
             f"{', '.join(absent[:5])}; choices: {FORMATS}"
@@ -56,15 +87,18 @@ def require_clip(path: Path, state: dict[str, Tensor]) -> None:
 
 
 def infer_architecture(
-    path: Path, state: dict[str, Tensor], heads: tuple[int, int] | None
+    path: Path,
+    state: dict[str, Tensor],
+    heads: Heads | None,
+    options: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], str | None, tuple[str, ...]]:
     """Return the open_clip config that the shapes tell, its name and what had to be assumed.
 
     Args:
         path: Where the tensors come from, for messages.
         state: Tensors in open_clip's names.
-        heads: Of image and text tower, which no shape tells; None for open_clip's model of these
-            shapes, or else a width of `HEAD_WIDTH` each.
+        heads: None for those of open_clip's model of these shapes, or else a width of `HEAD_WIDTH`.
+        options: Further fields of the image tower's config that no shape tells.
 
     Raises:
         ValueError: If the shapes belong to no square image, or do not split into heads.
@@ -84,24 +118,27 @@ def infer_architecture(
     if known is not None and heads is None:
         return known, name, ()
     _set_heads(path, config, heads)
-    if known is not None and _heads(known) != _heads(config):
+    vision.update(options or {})
+    if options or (known is not None and _heads(known) != _heads(config)):
         name = None
     assumed = "" if heads else f"heads are assumed: width / {HEAD_WIDTH}"
     return config, name, (assumed,) if assumed else ()
 
 
-def _set_heads(path: Path, config: dict[str, Any], heads: tuple[int, int] | None) -> None:
+def _set_heads(path: Path, config: dict[str, Any], heads: Heads | None) -> None:
     vision, text = config["vision_cfg"], config["text_cfg"]
     resnet = isinstance(vision["layers"], list)
     widths = vision["width"] * (32 if resnet else 1), text["width"]
-    counts = heads or (widths[0] // HEAD_WIDTH, widths[1] // HEAD_WIDTH)
+    given = heads or Heads(text=widths[1] // HEAD_WIDTH, width=HEAD_WIDTH)
+    counts = given.of_image(widths[0]), given.text
     for tower, width, count in zip(("image", "text"), widths, counts, strict=True):
         if count < 1 or width % count or (heads is None and width % HEAD_WIDTH):
             rule = f"{count} heads" if heads else f"heads of {HEAD_WIDTH}, as OpenAI's"
             raise ValueError(f"{path}: the {tower} tower, {width} wide, does not split into {rule}")
     text["heads"] = counts[1]
-    if not resnet:
-        vision["head_width"] = widths[0] // counts[0]
+    head_width = widths[0] // counts[0]
+    if not resnet or head_width != HEAD_WIDTH:
+        vision["head_width"] = head_width
 
 
 def _vit(path: Path, state: dict[str, Tensor]) -> dict[str, Any]:

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-
-from invertune.clip.tensor_files import RawCheckpoint, read_json, sub_object
 
 HF_WEIGHTS = (
     "model.safetensors", "model.safetensors.index.json",
@@ -37,34 +32,8 @@ _HF_PROJECTIONS = {
 }  # fmt: skip
 
 
-def _tower(config: dict[str, Any], name: str, heads: int) -> dict[str, Any]:
-    """Return one tower's config; what transformers leaves out has its default."""
-    default: dict[str, Any] = {"hidden_act": "quick_gelu", "num_attention_heads": heads}
-    return (
-        default | sub_object(config, f"{name}_config") | sub_object(config, f"{name}_config_dict")
-    )
-
-
-def configured(raw: RawCheckpoint, path: Path) -> RawCheckpoint:
-    """Add what Hugging Face's ``config.json`` says about the model."""
-    config = read_json(path)
-    if config.get("model_type", "clip") != "clip":
-        raise ValueError(f"{path}: model_type is {config['model_type']!r}; choices: 'clip'")
-    vision, text = _tower(config, "vision", heads=12), _tower(config, "text", heads=8)
-    activations = sorted({str(vision["hidden_act"]), str(text["hidden_act"])})
-    if activations not in (["gelu"], ["quick_gelu"]):
-        found = " and ".join(activations)
-        raise ValueError(
-            f"{path}: hidden_act is {found}; choices: gelu, quick_gelu, in both towers"
-        )
-    heads = (vision["num_attention_heads"], text["num_attention_heads"])
-    if not all(isinstance(number, int) and number > 0 for number in heads):
-        raise ValueError(f"{path}: num_attention_heads is a positive number, got {heads}")
-    quick_gelu = activations == ["quick_gelu"]
-    return replace(raw, files=(path, *raw.files), quick_gelu=quick_gelu, why=None, heads=heads)
-
-
 def from_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a Hugging Face CLIP by open_clip's names."""
     result: dict[str, Tensor] = {}
     joined: dict[str, dict[str, Tensor]] = {}
     for theirs, value in state.items():

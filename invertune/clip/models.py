@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from invertune.clip.fast import quicken
+from invertune.clip.preprocessing import Preprocessing
 from invertune.fields import check_types
 
 MAX_LOGIT_SCALE = 4.6052  # ln 100, as in CLIP
@@ -28,6 +29,7 @@ class CLIP(nn.Module):
         name: Name in configs and results.
         clip: The open_clip model.
         image_size: Side of the images it takes, in pixels.
+        preprocessing: What its images went through; the model itself normalizes them.
         head: What classifies in place of the zero-shot classifier, where a model comes with it:
             takes the open_clip model and image features, (B, D), and returns similarities, (B, C).
     """
@@ -36,7 +38,12 @@ class CLIP(nn.Module):
     std: Tensor
 
     def __init__(
-        self, name: str, clip: nn.Module, tokenizer: Callable[[list[str]], Tensor], image_size: int
+        self,
+        name: str,
+        clip: nn.Module,
+        tokenizer: Callable[[list[str]], Tensor],
+        image_size: int,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -45,10 +52,10 @@ class CLIP(nn.Module):
         self.tokenizer = tokenizer
         self.image_size = image_size
         self.head: nn.Module | None = None
-        mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN)
-        std = torch.tensor(open_clip.OPENAI_DATASET_STD)
-        self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
+        self.preprocessing = preprocessing or Preprocessing()
+        for part in ("mean", "std"):
+            values = torch.tensor(getattr(self.preprocessing, part)).view(1, 3, 1, 1)
+            self.register_buffer(part, values, persistent=False)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Return image features, (B, D) float32 of unit norm, of (B, 3, H, W) in [0, 1]."""
@@ -183,6 +190,7 @@ class ModelSpec:
             a model of one's own.
         pretrain: Recipe of the pre-training here; None where weights are loaded.
         teacher: Spec of the model whose image embeddings the pre-training matches.
+        preprocessing: Of its images; None for that of open_clip's weights, or OpenAI's.
     """
 
     name: str
@@ -191,9 +199,12 @@ class ModelSpec:
     architecture: Mapping[str, Any] = field(default_factory=dict)
     pretrain: Any = None
     teacher: Any = None
+    preprocessing: Any = None
 
     def __post_init__(self) -> None:
         check_types(self)
+        if not isinstance(self.preprocessing, Preprocessing | None):
+            raise ValueError(f"preprocessing is a Preprocessing, got {self.preprocessing!r:.80}")
 
     def build(self, seed: int = 0) -> CLIP:
         """Return the model; an own architecture starts from random weights that ``seed`` decides.
@@ -202,7 +213,7 @@ class ModelSpec:
             ValueError: If neither an open_clip name nor an architecture is given.
         """
         if self.open_clip_name is not None:
-            return _build_known(self.name, self.open_clip_name, self.weights)
+            return _build_known(self.name, self.open_clip_name, self.weights, self.preprocessing)
         if not self.architecture:
             raise ValueError(f"model {self.name} needs open_clip_name or architecture")
         with torch.random.fork_rng(devices=[]):
@@ -210,7 +221,8 @@ class ModelSpec:
             config = {key: _plain(value) for key, value in self.architecture.items()}
             clip = open_clip.CLIP(**config)
         tokenizer = open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
-        model = CLIP(self.name, clip, tokenizer, config["vision_cfg"]["image_size"])
+        size = config["vision_cfg"]["image_size"]
+        model = CLIP(self.name, clip, tokenizer, size, self.preprocessing)
         return model.to(memory_format=torch.channels_last)
 
 
@@ -220,9 +232,16 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _build_known(name: str, open_clip_name: str, weights: str | None) -> CLIP:
-    clip = open_clip.create_model(open_clip_name, pretrained=weights, precision="fp32")
+def _build_known(
+    name: str, open_clip_name: str, weights: str | None, preprocessing: Preprocessing | None
+) -> CLIP:
+    clip: Any = open_clip.create_model(open_clip_name, pretrained=weights, precision="fp32")
     config = open_clip.get_model_config(open_clip_name) or {}
     size = config["vision_cfg"]["image_size"]
-    model = CLIP(name, clip, open_clip.get_tokenizer(open_clip_name), size)
+    if preprocessing is None:  # not all of open_clip's weights were trained with OpenAI's
+        known = clip.visual.preprocess_cfg
+        preprocessing = Preprocessing(
+            known["mean"], known["std"], known["resize_mode"], known["interpolation"]
+        )
+    model = CLIP(name, clip, open_clip.get_tokenizer(open_clip_name), size, preprocessing)
     return model.to(memory_format=torch.channels_last)

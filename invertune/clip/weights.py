@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
+from open_clip.transformer import QuickGELU
 from torch import Tensor
 
 from invertune.clip.models import CLIP
 
 _HEAD = "head."
+CONFIG = "open_clip_config"  # in the metadata of a file
 
 
 def weights(model: CLIP) -> dict[str, Tensor]:
@@ -20,9 +25,30 @@ def weights(model: CLIP) -> dict[str, Tensor]:
 
 
 def save_weights(model: CLIP, path: Path) -> None:
-    """Write the model's weights as safetensors."""
+    """Write the model's weights as safetensors, with what no tensor's shape tells of it."""
     tensors = {name: value.contiguous() for name, value in weights(model).items()}
-    safetensors.torch.save_file(tensors, path)
+    safetensors.torch.save_file(tensors, path, {CONFIG: json.dumps(_config(model))})
+
+
+def _config(model: CLIP) -> dict[str, Any]:
+    """Return heads, activation and preprocessing, in the form of ``open_clip_config.json``."""
+    clip: Any = model.clip
+    visual = clip.visual
+    blocks = visual.transformer.resblocks if hasattr(visual, "transformer") else None
+    attention = visual.attnpool if blocks is None else blocks[0].attn
+    width = (attention.c_proj if blocks is None else attention.out_proj).in_features
+    quick = any(isinstance(module, QuickGELU) for module in clip.modules())
+    vision = {"image_size": model.image_size, "head_width": width // attention.num_heads}
+    if blocks is not None:
+        vision |= {name: getattr(visual, name) for name in ("pool_type", "final_ln_after_pool")}
+    return {
+        "model_cfg": {
+            "quick_gelu": quick,
+            "vision_cfg": vision,
+            "text_cfg": {"heads": clip.transformer.resblocks[0].attn.num_heads},
+        },
+        "preprocess_cfg": dataclasses.asdict(model.preprocessing),
+    }  # fmt: skip
 
 
 def load_weights(model: CLIP, path: Path) -> CLIP:

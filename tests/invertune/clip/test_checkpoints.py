@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from invertune.clip.activation import Activation
 from invertune.clip.checkpoints import load_clip, read_checkpoint
 from invertune.clip.models import CLIP
 
@@ -49,12 +52,11 @@ def _wrapped(state: State, path: Path, **more: Any) -> None:
 
 WRITERS: dict[str, Callable[[State, Path], None]] = {
     "OpenAI TorchScript archive": _torchscript,
-    "open_clip training checkpoint": _wrapped,
-    "CleanCLIP-family checkpoint (module. prefixes)": lambda s, p: _wrapped(_prefixed(s), p),
+    "training checkpoint of open_clip, CleanCLIP or the like": _wrapped,
     "state dict in OpenAI/open_clip naming": torch.save,
     "safetensors weights in OpenAI/open_clip naming": safetensors.torch.save_file,
 }
-QUICK = {"OpenAI TorchScript archive", "CleanCLIP-family checkpoint (module. prefixes)"}
+QUICK = {"OpenAI TorchScript archive"}
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
@@ -69,9 +71,8 @@ def test_every_format_gives_the_model_back(
     assert (found.kind, found.files, found.open_clip_name) == (writer, (path,), None)
     assert found.parameter_count == original.parameter_count
     assert {v.dtype for v in found.state.values()} <= {torch.float32, torch.int64}
-    assert any(note.startswith("activation ") for note in found.notes)
     assert "heads are assumed: width / 64" in found.notes
-    assert not found.activation_known
+    assert found.activation_known == (writer in QUICK)
     loaded = load_clip(path)
     assert (loaded.name, loaded.image_size) == ("any", 32)
     assert loaded.tokenize(["a"]).shape == (1, 16)
@@ -84,10 +85,8 @@ def test_a_training_checkpoint_tells_its_epoch_and_what_is_left_out(
     path, state = tmp_path / "epoch_3.pt", _prefixed(state_of(make_model("vit")))
     _wrapped(state, path)
     assert read_checkpoint(path).notes[:3] == ("epoch 3", "name 'run'", "left out: optimizer")
-    _wrapped(state, path, scaler={})  # older versions of open_clip kept the prefix
-    found = read_checkpoint(path)
-    assert found.kind == "open_clip training checkpoint"
-    assert found.notes[2] == "left out: optimizer, scaler"
+    _wrapped(state, path, scaler={})
+    assert read_checkpoint(path).notes[2] == "left out: optimizer, scaler"
 
 
 def test_the_caller_decides_the_activation(
@@ -98,8 +97,7 @@ def test_the_caller_decides_the_activation(
         original = make_model("vit", quick_gelu)
         torch.save(state_of(original), path)
         found = read_checkpoint(path, quick_gelu=quick_gelu)
-        assert found.activation_known
-        assert not any(note.startswith("activation") for note in found.notes)
+        assert found.activation == Activation(quick_gelu, "as asked for")
         assert same(load_clip(path, quick_gelu=quick_gelu), original)
     assert not same(load_clip(path, quick_gelu=True), original)
 
@@ -120,9 +118,7 @@ def test_extra_keys_and_buffers_are_dropped_and_counters_added(
     assert same(load_clip(path), original)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"hello world", b"PK\x03\x04 cut off", b"\x89PNG\r\n" * 9]
-)
+@pytest.mark.parametrize("content", [b"", b"hello world", b"PK\x05\x06", b"\x89PNG\r\n" * 9])
 def test_what_is_no_checkpoint_is_said_to_be_none(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
@@ -201,3 +197,106 @@ def test_values_that_are_no_numbers_are_noted(
     state["visual.proj"][0, 0] = torch.nan
     torch.save(state, path)
     assert "1 tensors hold NaN or infinite values: visual.proj" in read_checkpoint(path).notes
+
+
+class _Rates:
+    """CleanCLIP's schedule, whose learning rates are numbers of numpy."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = 0.5 * (1 + np.cos(np.pi * 0.25)) * 5e-4
+
+
+@pytest.mark.parametrize("order", [("module.", "_orig_mod."), ("_orig_mod.", "module."), ()])
+def test_checkpoints_with_an_optimizer_of_numpys_rates_load(
+    order: tuple[str, ...], tmp_path: Path, make_model: Make, state_of: StateOf, same: Same
+) -> None:
+    original, path = make_model("vit", quick_gelu=False), tmp_path / "epoch_5.pt"
+    optimizer = torch.optim.AdamW(original.clip.parameters(), lr=5e-4)
+    _Rates(optimizer)
+    assert isinstance(optimizer.param_groups[0]["lr"], np.float64)
+    state = {"".join(order) + name: value for name, value in state_of(original).items()}
+    state = {name.replace("visual.", "visual._orig_mod."): value for name, value in state.items()}
+    _wrapped(state, path, optimizer=optimizer.state_dict(), scheduler=None)
+    assert same(load_clip(path), original)
+
+
+def test_masks_of_numpy_beside_the_weights_are_left_out(
+    tmp_path: Path, make_model: Make, state_of: StateOf, same: Same
+) -> None:
+    original, path = make_model("vit", quick_gelu=False), tmp_path / "purified.pt"
+    masks = {"layer1": np.ones((4, 4), dtype=bool), "layer2": [np.zeros(3)]}
+    _wrapped(_prefixed(state_of(original)), path, masks=masks)
+    assert same(load_clip(path), original)
+    assert "left out: masks, optimizer" in read_checkpoint(path).notes
+
+
+def test_the_runs_name_tells_the_activation(
+    tmp_path: Path, make_model: Make, state_of: StateOf, same: Same
+) -> None:
+    for mark, quick_gelu in (("-quickgelu", True), ("", False)):
+        original, path = make_model("vit", quick_gelu), tmp_path / "w.pt"
+        name = f"2024_05_01-model_ViT-B-32{mark}-lr_0.0005-b_256-j_4-p_amp_bf16"
+        torch.save({"name": name, "state_dict": _prefixed(state_of(original))}, path)
+        found = read_checkpoint(path)
+        assert found.activation.because == f"says the run's name, {name!r}"
+        assert same(load_clip(path), original)
+
+
+def test_an_undecided_activation_is_a_warning_with_a_number(
+    tmp_path: Path, make_model: Make, state_of: StateOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "w.pt"
+    torch.save(state_of(make_model("vit")), path)
+    load_clip(path)
+    load_clip(path, quick_gelu=True)
+    (line,) = caplog.messages
+    difference = read_checkpoint(path).difference()
+    assert line.startswith(f"{path}: the activation is undecided, GELU or QuickGELU; GELU is taken")
+    assert line.endswith(f"{difference:.3f}")
+    images = torch.rand(64, 3, 32, 32)
+    with torch.no_grad():
+        one, other = (load_clip(path, quick).encode_image(images) for quick in (True, False))
+    assert difference == pytest.approx(float((one * other).sum(1).mean()), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda name: name if name.startswith("visual.") else None,
+        lambda name: name.removeprefix("visual.") if name.startswith("visual.") else None,
+        lambda name: f"f.{name.removeprefix('visual.')}" if name.startswith("visual.") else None,
+    ],
+)
+def test_an_image_encoder_alone_is_called_that(
+    rename: Callable[[str], str | None], tmp_path: Path, make_model: Make, state_of: StateOf
+) -> None:
+    path = tmp_path / "encoder.pth"
+    state = {rename(name): value for name, value in state_of(make_model("resnet")).items()}
+    torch.save({"state_dict": {name: v for name, v in state.items() if name}}, path)
+    with pytest.raises(ValueError, match=r"encoder\.pth is an image encoder alone: it has \d+ ten"):
+        read_checkpoint(path)
+
+
+def test_views_of_the_same_memory_do_not_fill_any_other(tmp_path: Path) -> None:
+    path, whole = tmp_path / "w.pt", torch.zeros(1000)
+    torch.save({f"a{number}": whole for number in range(50)}, path)
+    with pytest.raises(ValueError, match="share so much memory that copies would not fit"):
+        read_checkpoint(path)
+
+
+def test_a_deep_or_long_epoch_is_left_out(
+    tmp_path: Path, make_model: Make, state_of: StateOf
+) -> None:
+    path, deep = tmp_path / "w.pt", []
+    for _ in range(300):
+        deep = [deep]
+    torch.save({"epoch": deep, "name": "x" * 500, "state_dict": state_of(make_model("vit"))}, path)
+    assert read_checkpoint(path).notes[0] == "left out: epoch, name"
+
+
+def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.pt")
+    for path in (tmp_path / "w.pt", Path("/dev/zero")):
+        with pytest.raises(ValueError, match="is no regular file"):
+            read_checkpoint(path)
