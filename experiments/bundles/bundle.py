@@ -16,6 +16,7 @@ from experiments.bundles.card import SEALED, Card
 from experiments.bundles.rebuild import build, build_model, describe_model
 from experiments.errors import is_user_error, one_line
 from experiments.files import Fingerprint, fingerprint
+from experiments.results.measures import lookup
 
 if TYPE_CHECKING:
     from attacks.triggers import Trigger
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 CARD, WEIGHTS = "card.json", "weights.safetensors"
 TRIGGER, TENSORS = "trigger.json", "trigger.safetensors"
 FILES = (WEIGHTS, TRIGGER, TENSORS)
+_MOST_IMAGES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ class Bundle:
         from invertune.data.bundle import DataBundle
 
         with self.blamed("data"):
-            found = build(self.card["data"], "data").load()
+            described = build(self.card["data"], "data")
+            self._check_images()
+            found = described.load()
         if not isinstance(found, DataBundle):
             raise ValueError(f"{self.folder / CARD}: data gives no data set, but {found!r:.80}")
         target = self.card["target"]
@@ -89,6 +93,22 @@ class Bundle:
                 f"{target['index']}, in the data it is {found.label_of(target['name'])}"
             )
         return found
+
+    def _check_images(self) -> None:
+        """Look at the number and size of the images, before they are drawn.
+
+        Raises:
+            ValueError: If they are not those of the rates and of the model.
+        """
+        rate, config = self.card["measured"]["ca"], self.card["data"]
+        count, side = lookup(config, "sizes/zero_shot"), config.get("image_size")
+        own = self.card["preprocessing"]["image_size"]
+        if rate is not None and count is not None and count != rate["n"]:
+            raise ValueError(f"zero_shot has {count!r:.40} images, the rates are of {rate['n']}")
+        if rate is not None and rate["n"] > _MOST_IMAGES:
+            raise ValueError(f"at most {_MOST_IMAGES} images are measured, got {rate['n']}")
+        if side is not None and side != own:
+            raise ValueError(f"image_size is {side!r:.40}, the model takes {own!r:.40}")
 
     @contextlib.contextmanager
     def blamed(self, part: str) -> Iterator[None]:

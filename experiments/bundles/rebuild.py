@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,13 @@ from experiments.bundles.card import Described
 from experiments.config import Config, class_fields
 
 if TYPE_CHECKING:
-    from invertune.clip.models import CLIP
+    from invertune.clip.models import CLIP, ModelSpec
 
 _PACKAGES = ("attacks", "invertune")
 # What open_clip fetches from elsewhere when a model config asks for it.
 _FETCHED = ("hf_", "timm_")
+_LARGEST_SIDE = 4096  # pixels
+_LEAST_ROOM = 2**24  # numbers beside the weights, such as a mask of attention
 
 
 def build(config: Config, place: str) -> Any:
@@ -49,8 +51,6 @@ def build_model(config: Config, addition: Config | None, weights: Path, seed: in
     Raises:
         ValueError: If the config is no model's, or the weights do not fit it.
     """
-    import open_clip
-
     from attacks.graft import graft
     from invertune.clip.models import ModelSpec
     from invertune.clip.weights import load_weights
@@ -58,15 +58,71 @@ def build_model(config: Config, addition: Config | None, weights: Path, seed: in
     spec = build(config, "architecture")
     if not isinstance(spec, ModelSpec):
         raise ValueError(f"architecture is a ModelSpec, got {config['_target_']!r}")
-    known = spec.open_clip_name
-    if known is not None and known not in open_clip.list_models():
-        raise ValueError(f"open_clip_name is one of open_clip.list_models(), got {known!r}")
+    _check_size(_architecture(spec), weights)
+    with _quiet():
+        built = dataclasses.replace(spec, weights=None).build(seed)
+    return load_weights(graft(built, addition), weights).eval()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
     logging.disable(logging.WARNING)  # that weights are random, as they shall be
     try:
-        built = dataclasses.replace(spec, weights=None).build(seed)
+        yield
     finally:
         logging.disable(logging.NOTSET)
-    return load_weights(graft(built, addition), weights).eval()
+
+
+def _architecture(spec: ModelSpec) -> Config:
+    """Return the open_clip config of a model.
+
+    Raises:
+        ValueError: If open_clip has no such model, or would fetch a part of it from elsewhere.
+    """
+    import open_clip
+
+    known = spec.open_clip_name
+    if known is None:
+        return dict(spec.architecture)
+    if known not in open_clip.list_models():
+        raise ValueError(f"open_clip_name is one of open_clip.list_models(), got {known!r:.80}")
+    config: Config = open_clip.get_model_config(known)
+    check_config(config, f"open_clip_name {known}")
+    return config
+
+
+def _check_size(config: Config, weights: Path) -> None:
+    """Compare a model with the file of its weights, before any memory is taken for it.
+
+    Raises:
+        ValueError: If it has more layers or more numbers than the file can hold.
+    """
+    import open_clip
+    import torch
+
+    from invertune.clip.weights import count_tensors
+
+    held, tensors = weights.stat().st_size, count_tensors(weights)
+    towers = [config.get(tower) or {} for tower in ("vision_cfg", "text_cfg")]
+    layers = [layer for tower in towers for layer in _listed(tower.get("layers", 0))]
+    if not all(isinstance(count, int) for count in layers) or sum(layers) > tensors:
+        raise ValueError(
+            f"layers {layers!r:.80} are more than the {tensors} tensors of its weights"
+        )
+    sides = _listed(towers[0].get("image_size", 0))
+    if any(not isinstance(side, int) or side > _LARGEST_SIDE for side in sides):
+        raise ValueError(f"image_size is at most {_LARGEST_SIDE} pixels, got {sides!r:.80}")
+    with torch.device("meta"), _quiet():  # shapes without memory
+        built = open_clip.CLIP(**config)
+    numbers = sum(tensor.numel() for tensor in (*built.parameters(), *built.buffers()))
+    if numbers > held + _LEAST_ROOM:
+        raise ValueError(
+            f"its {numbers:,} numbers are more than {weights.name}, of {held:,} bytes, holds"
+        )
+
+
+def _listed(value: object) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def describe_model(model: CLIP) -> Described:

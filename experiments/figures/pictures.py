@@ -17,6 +17,9 @@ from experiments.results.content import Result
 
 log = logging.getLogger(__name__)
 
+_LARGEST_SIDE = 4096  # pixels
+_NONE: NDArray[np.uint8] = np.empty((0, 0, 0, 3), np.uint8)
+
 _SIDE, _GAP, _COLORS = 96, 3, 64
 
 
@@ -75,12 +78,25 @@ def trigger_rows(folder: Path, best: int, count: int) -> list[Picture]:
 def read_pictures(folder: Path, name: str, count: int) -> NDArray[np.uint8]:
     """Return up to ``count`` pictures, (N, H, W, 3)."""
     paths = [folder / f"{name}-{i}.png" for i in range(count)]
-    images = []
-    for path in paths:
-        if path.is_file():
-            with Image.open(path) as image:
-                images.append(np.asarray(image.convert("RGB")))
-    return np.stack(images) if images else np.empty((0, 0, 0, 3), np.uint8)
+    images = [image for path in paths if path.is_file() for image in _read(path)]
+    if len({image.shape for image in images}) > 1:
+        log.warning("%s: the pictures %s are not of one size", folder, name)
+        return _NONE
+    return np.stack(images) if images else _NONE
+
+
+def _read(path: Path) -> list[NDArray[np.uint8]]:
+    """Return a picture, (H, W, 3), in a list; an empty one, with a warning, if it is damaged."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            if max(image.size) > _LARGEST_SIDE:  # before it is unpacked
+                raise ValueError(f"it is {image.width} x {image.height} pixels large")
+            return [np.asarray(image.convert("RGB"))]
+    except MemoryError:
+        raise
+    except Exception as error:  # of many types, some of the library's own
+        log.warning("%s is left out: %s", path, error)
+        return []
 
 
 def amplified(

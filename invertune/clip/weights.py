@@ -13,6 +13,8 @@ from open_clip.transformer import QuickGELU
 from torch import Tensor
 
 from invertune.clip.models import CLIP
+from invertune.clip.pickles import MAX_TENSORS
+from invertune.regular import require_regular
 
 _HEAD = "head."
 CONFIG = "open_clip_config"  # in the metadata of a file
@@ -57,6 +59,7 @@ def load_weights(model: CLIP, path: Path) -> CLIP:
     Raises:
         ValueError: If the file is not a safetensors file, or does not fit the model.
     """
+    count_tensors(path)
     try:
         tensors = safetensors.torch.load_file(path)
     except Exception as error:  # the library raises a type of its own
@@ -69,6 +72,23 @@ def load_weights(model: CLIP, path: Path) -> CLIP:
     if model.head is not None:
         model.head.load_state_dict({name.removeprefix(_HEAD): tensors[name] for name in own})
     return model
+
+
+def count_tensors(path: Path) -> int:
+    """Return how many tensors a safetensors file holds; only its header is read.
+
+    Raises:
+        ValueError: If it is no such file, or has more than `MAX_TENSORS`.
+    """
+    try:
+        require_regular(path)
+        with safetensors.safe_open(path, framework="pt") as opened:
+            count = len(opened.keys())
+    except Exception as error:  # the library raises a type of its own
+        raise ValueError(f"{path} is not a safetensors checkpoint: {error}") from error
+    if count > MAX_TENSORS:
+        raise ValueError(f"{path} has {count} tensors; a model has at most {MAX_TENSORS}")
+    return count
 
 
 def fit_errors(

@@ -83,7 +83,7 @@ def test_a_damaged_bundle_is_one_line(
             ["card.json", "CLIP"],
         ),
         ({"graft": {"kind": "mine"}}, ["graft is one of trojannet, badclip_prompt, got 'mine'"]),
-        ({"data__sizes": {"zero_shot": 6}}, ["data.sizes.pairs"]),
+        ({"data__sizes": {"zero_shot": 60}}, ["data.sizes.pairs"]),
         ({"data__sizes__zero_shot": "many"}, ["card.json: its data cannot be used"]),
         ({"data__color": "red"}, ["card.json: its data", "IconWorld", "color"]),
         ({"data__templates": ["${oc.env:HOME}"]}, ["data.templates.0 is a plain value"]),

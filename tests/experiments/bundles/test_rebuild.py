@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from experiments.bundles import rebuild
 from experiments.bundles.bundle import WEIGHTS
 from experiments.bundles.rebuild import build, build_model, check_config, describe_model
 from invertune.clip.models import CLIP
@@ -36,11 +37,55 @@ def test_no_other_weights_are_fetched(tmp_path: Path, monkeypatch: pytest.Monkey
         raise ValueError("far enough")
 
     monkeypatch.setattr("open_clip.create_model", create)
+    monkeypatch.setattr(rebuild, "_check_size", lambda *_: None)
     config = {"_target_": "invertune.clip.ModelSpec", "name": "rn50",
               "open_clip_name": "RN50-quickgelu", "weights": "openai"}  # fmt: skip
     with pytest.raises(ValueError, match="far enough"):
         build_model(config, None, tmp_path / WEIGHTS, 0)
     assert asked == [("RN50-quickgelu", None)]
+
+
+def test_a_model_with_parts_from_elsewhere_is_refused_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: Any, **__: Any) -> None:
+        raise AssertionError("it asked the network")
+
+    monkeypatch.setattr("open_clip.create_model", fetch)
+    monkeypatch.setattr("open_clip.get_tokenizer", fetch)
+    for known in ("roberta-ViT-B-32", "convnext_base", "nllb-clip-base", "ViT-B-16-SigLIP"):
+        config = {"_target_": "invertune.clip.ModelSpec", "name": "x", "open_clip_name": known}
+        with pytest.raises(ValueError, match=rf"open_clip_name {known}\..* is not for models of"):
+            build_model(config, None, tmp_path / WEIGHTS, 0)
+
+
+VISION = {"image_size": 32, "layers": 2, "width": 16, "head_width": 8, "patch_size": 8}
+TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+
+
+@pytest.mark.parametrize(
+    ("vision", "text", "said"),
+    [
+        ({"layers": 10**7}, {}, r"layers \[10000000, 1\] are more than"),
+        ({}, {"layers": 10**7}, r"layers \[2, 10000000\] are more than"),
+        ({"layers": "many"}, {}, r"layers \['many', 1\] are more than"),
+        ({"width": 10**5, "head_width": 10}, {}, r"numbers are more than weights\.safetensors"),
+        ({}, {"context_length": 10**6}, r"numbers are more than weights\.safetensors"),
+        ({"image_size": 10**6, "pos_embed_type": "sin_cos_2d"}, {}, "image_size is at most 4096"),
+    ],
+)
+def test_a_model_that_its_weights_cannot_hold_is_refused_before_it_is_built(
+    vision: dict[str, Any],
+    text: dict[str, Any],
+    said: str,
+    tiny: Callable[[str], CLIP],
+    tmp_path: Path,
+) -> None:
+    save_weights(tiny("vit"), tmp_path / WEIGHTS)
+    architecture = {"embed_dim": 8, "vision_cfg": VISION | vision, "text_cfg": TEXT | text}
+    config = {"_target_": "invertune.clip.ModelSpec", "name": "x", "architecture": architecture}
+    with pytest.raises(ValueError, match=said):
+        build_model(config, None, tmp_path / WEIGHTS, 0)
 
 
 def test_what_is_for_the_stages_alone_is_no_field_of_the_model() -> None:
