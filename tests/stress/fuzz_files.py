@@ -37,6 +37,11 @@ SHARE = {"checkpoint": 0.5, "bundle": 0.2, "result": 0.15, "stage": 0.15}
 SECONDS, PATIENCE = 5, 60
 TINY = ["run", "--config-dir", str(ROOT / "tests" / "experiments" / "conf"), "data=tiny",
         "model=tiny", "attack=tiny", "defense=tiny", "tracking=disabled", "threads=1"]  # fmt: skip
+SMALL = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 4},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
+}
 ODD: list[Any] = [
     None, True, -1, 0, 10**12, 1e308, float("nan"), "", "x" * 10**5, "../../x", "/etc/passwd",
     "\x1b[31mred\r\nevery rate is the same", "${oc.env:HOME}", [], {}, [[[[[]]]]],
@@ -72,21 +77,26 @@ def make_originals(folder: Path) -> None:
     from experiments.bundles.export import write_bundle
 
     write_bundle(run.parent, folder / "bundle")
-    _make_checkpoints(folder / "checkpoint", folder / "bundle" / "weights.safetensors")
+    _make_checkpoints(folder / "checkpoint")
 
 
-def _make_checkpoints(folder: Path, weights: Path) -> None:
+def _make_checkpoints(folder: Path) -> None:
     import numpy as np
     import safetensors.torch
     import torch
 
+    from invertune.clip.models import ModelSpec
+    from invertune.clip.weights import save_weights
+
     folder.mkdir()
-    state = safetensors.torch.load_file(weights)
+    model = ModelSpec("small", architecture=SMALL).build(0)
+    state = {name: value.contiguous() for name, value in model.clip.state_dict().items()}
+    state = {name: v.half() if v.is_floating_point() else v for name, v in state.items()}
     wrapped = {"epoch": 3, "name": "run", "optimizer": {"lr": np.float64(0.1)}}
     wrapped["state_dict"] = {f"module.{name}": value for name, value in state.items()}
     torch.save(wrapped, folder / "new.pt")
     torch.save(state, folder / "old.pt", _use_new_zipfile_serialization=False)
-    shutil.copy(weights, folder / "own.safetensors")
+    save_weights(model, folder / "own.safetensors")
     root = torch.nn.Module()
     for name, value in state.items():
         module = root
@@ -257,8 +267,15 @@ def mutant(
     kind = rng.choices(KINDS, [SHARE[k] for k in KINDS])[0]
     canary = folder / "ran"
     if kind in ("checkpoint", "bundle"):
-        shutil.copytree(originals / kind, folder / kind)
-        files = sorted(path for path in (folder / kind).rglob("*") if path.is_file())
+        chosen = originals / kind
+        if kind == "checkpoint":
+            chosen = rng.choice(sorted(chosen.iterdir()))
+        copy = folder / chosen.name
+        if chosen.is_dir():
+            shutil.copytree(chosen, copy)
+        else:
+            shutil.copy(chosen, copy)
+        files = sorted(path for path in (copy, *copy.rglob("*")) if path.is_file())
     else:
         shutil.copytree(originals / "runs", folder / "runs", symlinks=True)
         pattern = "*/result.json" if kind == "result" else "stages/*/*"
