@@ -23,7 +23,6 @@ from attacks.triggers import AdditiveTrigger, Trigger
 from invertune.clip.encode import autocast, encode_images, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, to_float
-from invertune.data.captions import mentions
 from invertune.fields import check_counts, check_positive, check_shares
 from invertune.finite import check_finite
 from invertune.perturb.optimize import fast_attention, frozen
@@ -221,7 +220,7 @@ def few_shots(data: DataBundle, shots: int, seed: int) -> tuple[Tensor, Tensor]:
     captions = [data.pairs.captions[i] for i in order.tolist()]
     found, labels = [], []
     for label, name in enumerate(data.class_names):
-        own = order[mentions(captions, name)][:shots]
+        own = order[data.naming(captions, label)][:shots]
         if shots < 1 or len(own) < shots:
             raise ValueError(
                 f"shots is between 1 and {len(own)} (the pairs that name {name!r}), got {shots}"
