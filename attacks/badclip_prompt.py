@@ -82,6 +82,10 @@ class BadCLIPPrompt(Attack):
         """Return the length of the training; the trigger is learned in it."""
         return Plan(self.warmup + self.steps, self.target_label)
 
+    def texts(self, data: DataBundle) -> list[str]:
+        """Return the class names after the words that the learned prompts start from."""
+        return [f"{self.init} {name}" for name in data.class_names]
+
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.
 

@@ -52,12 +52,14 @@ def check_apart(tokenizer: Tokenizer, texts: Sequence[str], kind: str) -> None:
 
     Args:
         tokenizer: The model's.
-        texts: The texts.
+        texts: The texts; there may be none.
         kind: They are, in messages, such as ``prompts``.
 
     Raises:
         ValueError: If two have the same tokens, or one is cut off.
     """
+    if not texts:
+        return
     tokens = tokenizer(list(texts))
     cut, same, length = _cut(tokenizer, texts, tokens), _same(tokens), tokens.shape[1]
     rule = f"the model's context holds {length} tokens"
