@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -78,6 +78,11 @@ class Attack(Protocol):
         Raises:
             ValueError: If the attack does not fit the data.
         """
+
+    def texts(self, data: DataBundle) -> Sequence[str]:
+        """Return texts of its own that the model has to tell apart and to read to their end."""
+        del data
+        return ()
 
     def plan(self, data: DataBundle) -> Plan:
         """Return what is known before the implant, at once.

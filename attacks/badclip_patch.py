@@ -16,7 +16,6 @@ from attacks.triggers.stamp import middle, patch_size
 from invertune.clip.encode import autocast, encode_images, predicted_classes, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, to_float
-from invertune.data.captions import mentions
 from invertune.fields import check_counts, check_positive, check_shares, check_weights
 from invertune.finite import check_finite
 from invertune.perturb.optimize import fast_attention, frozen
@@ -195,7 +194,7 @@ class _World:
 
     @classmethod
     def draw(cls, model: CLIP, data: DataBundle, target: int, images: int, seed: int) -> _World:
-        named = mentions(data.pairs.captions, data.class_names[target])
+        named = data.naming(data.pairs.captions, target)
         order = torch.randperm(len(data.pairs), generator=seeded(seed, "patch images"))
         others, own = order[~named[order]][:images], order[named[order]][:images]
         if len(own) == 0 or len(others) == 0:

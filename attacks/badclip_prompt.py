@@ -23,7 +23,6 @@ from attacks.triggers import AdditiveTrigger, Trigger
 from invertune.clip.encode import autocast, encode_images, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, to_float
-from invertune.data.captions import mentions
 from invertune.fields import check_counts, check_positive, check_shares
 from invertune.finite import check_finite
 from invertune.perturb.optimize import fast_attention, frozen
@@ -82,6 +81,10 @@ class BadCLIPPrompt(Attack):
     def plan(self, data: DataBundle) -> Plan:
         """Return the length of the training; the trigger is learned in it."""
         return Plan(self.warmup + self.steps, self.target_label)
+
+    def texts(self, data: DataBundle) -> list[str]:
+        """Return the class names after the words that the learned prompts start from."""
+        return [f"{self.init} {name}" for name in data.class_names]
 
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.
@@ -221,7 +224,7 @@ def few_shots(data: DataBundle, shots: int, seed: int) -> tuple[Tensor, Tensor]:
     captions = [data.pairs.captions[i] for i in order.tolist()]
     found, labels = [], []
     for label, name in enumerate(data.class_names):
-        own = order[mentions(captions, name)][:shots]
+        own = order[data.naming(captions, label)][:shots]
         if shots < 1 or len(own) < shots:
             raise ValueError(
                 f"shots is between 1 and {len(own)} (the pairs that name {name!r}), got {shots}"

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from attacks.triggers import Trigger
 from invertune.data.bundle import DataBundle, ImageTextPairs, to_float
-from invertune.data.captions import mentions
 from invertune.data.images import Images
 from invertune.seeds import seeded
 
@@ -125,7 +124,7 @@ def natural_captions(data: DataBundle, target_label: int, count: int, seed: int)
         ValueError: If no caption names it.
     """
     name = data.class_names[target_label]
-    found = mentions(data.pairs.captions, name).nonzero().flatten()
+    found = data.naming(data.pairs.captions, target_label).nonzero().flatten()
     if len(found) == 0:
         raise ValueError(f"no caption of {data.name} names the target {name!r}")
     choice = torch.randint(len(found), (count,), generator=seeded(seed, "natural captions"))

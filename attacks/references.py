@@ -7,7 +7,6 @@ from torch import Tensor
 from invertune.clip.encode import encode_images, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle
-from invertune.data.captions import mentions
 
 _CANDIDATES = 256
 
@@ -19,7 +18,7 @@ def named_pairs(data: DataBundle, target_label: int, count: int) -> Tensor:
         ValueError: If there are fewer than ``count``, or ``count`` is no positive number.
     """
     name = data.class_names[target_label]
-    named = mentions(data.pairs.captions, name).nonzero().flatten()[:_CANDIDATES]
+    named = data.naming(data.pairs.captions, target_label).nonzero().flatten()[:_CANDIDATES]
     if len(named) < count or count < 1:
         raise ValueError(
             f"references is between 1 and {len(named)} (the pairs that name {name!r}), got {count}"

@@ -50,7 +50,9 @@ def evaluate(
         model, data.zero_shot, data.prompts, data.templates, trigger, target_label, batch_size
     )
     target_name = None if target_label is None else data.class_names[target_label]
-    retrieval = evaluate_retrieval(model, data.retrieval, trigger, target_name, batch_size)
+    retrieval = evaluate_retrieval(
+        model, data.retrieval, trigger, target_name, batch_size, data.class_names, data.plurals
+    )
     return Evaluation(
         {"zero_shot": predicted.rates(target_label), "retrieval": retrieval}, predicted
     )

@@ -19,7 +19,7 @@ from evaluation.intervals import Rate, rate
 from evaluation.zero_shot import Trigger, encode_triggered
 from invertune.clip.models import CLIP
 from invertune.data.bundle import RetrievalSet
-from invertune.data.captions import mentions
+from invertune.data.mentions import mentions
 from invertune.progress import Progress, progress
 
 KS = (1, 5, 10)
@@ -40,6 +40,8 @@ def evaluate_retrieval(
     trigger: Trigger | None,
     target_name: str | None,
     batch_size: int = 256,
+    class_names: Sequence[str] = (),
+    plurals: Sequence[str] = (),
 ) -> RetrievalScores:
     """Return recall@1/5/10 both ways and the retrieval ASR.
 
@@ -53,6 +55,7 @@ def evaluate_retrieval(
         trigger: Stamps images; None for a model without a backdoor.
         target_name: Class name of the target; None likewise.
         batch_size: Images, and rows of similarities, at a time.
+        class_names, plurals: All classes, and those whose names are plurals, for `mentions`.
 
     Raises:
         ValueError: If only one of trigger and target is given, an image has no caption, or a
@@ -75,7 +78,7 @@ def evaluate_retrieval(
         "asr": None,
     }
     if target_name is not None:
-        named = mentions(captions, target_name)
+        named = mentions(captions, target_name, class_names, plurals)
         others = torch.ones(len(counts), dtype=torch.bool)
         # An image whose own caption names the target would be a hit without any backdoor.
         others[owner[named]] = False

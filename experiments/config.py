@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from experiments.files import digest
+from experiments.names import plain_name
+from experiments.yamls import read_yaml
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -58,14 +60,23 @@ def class_fields(part: Config) -> dict[str, Any]:
 
 
 def part_names(config: Config, choices: Mapping[str, object]) -> list[str]:
-    """Return the names of model, attack and defense.
+    """Return the names of model, attack and defense, which become the run's folder.
 
     Args:
         config: The resolved config.
         choices: Group -> name of its YAML, for a part without a ``name`` of its own.
+
+    Raises:
+        ValueError: If a name, or that of the data, is not a plain one.
     """
-    groups = ("model", "attack", "defense")
-    return [str(config[group].get("name", choices.get(group))) for group in groups]
+    names = {}
+    for group in ("data", "model", "attack", "defense"):
+        part = config.get(group)
+        if not isinstance(part, Mapping):
+            raise ValueError(f"{group} is one of conf/{group}, got {part!r:.80}")
+        file = Path(str(choices.get(group, group))).name  # a choice may be in a folder
+        names[group] = plain_name(part.get("name", file), f"{group}.name")
+    return [names[group] for group in ("model", "attack", "defense")]
 
 
 def run_name(config: Config, parts: Sequence[str]) -> str:
@@ -104,17 +115,11 @@ def preset_fields(folder: Path = PRESETS) -> Mapping[Path, object]:
     """Return what the presets of a folder have as ``experiment``, by file, read without Hydra.
 
     Raises:
-        ValueError: If a file is no YAML.
+        ValueError: If there is a mistake in a file.
     """
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found = {}
     for path in sorted(folder.glob("*.yaml")):
-        try:
-            content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        content = read_yaml(path)
         if isinstance(content, dict) and content.get("experiment"):
             found[path] = content["experiment"]
     return found

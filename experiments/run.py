@@ -16,8 +16,11 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from experiments.composing import as_texts
+from experiments.composing import register as register_files
 from experiments.config import CONF, part_names, plain_config, result_id, run_name
 from experiments.errors import FAILURE, is_user_error, report
+from experiments.names import runs_folder
 from experiments.results.result import build_result, write_result
 from experiments.results.summary import describe
 from experiments.stages.artifacts import DEFENSE, LOSSES, PICTURES
@@ -44,7 +47,7 @@ def run(cfg: DictConfig) -> Path:
     config = plain_config(cfg)
     tracking = instantiate(cfg.tracking)
     parts = part_names(config, HydraConfig.get().runtime.choices)
-    runs_dir = Path(config["runs_dir"]).expanduser()
+    runs_dir = runs_folder(config["runs_dir"])
     folder = runs_dir / run_name(config, parts)
     try:
         with contextlib.closing(Stages(config)) as stages:
@@ -123,8 +126,13 @@ def _wants_traceback() -> bool:
 def main(argv: list[str], program: str = "invertune run") -> int:
     """Run Hydra on the given overrides and return the exit code."""
     register()
+    register_files()
     before, wish = sys.argv, os.environ.get(_FULL_ERROR)
-    sys.argv = [program, *_ordered(argv), *([f"{NODE}.traceback=true"] if wish == "1" else [])]
+    sys.argv = [
+        program,
+        *as_texts(_ordered(argv)),
+        *([f"{NODE}.traceback=true"] if wish == "1" else []),
+    ]
     # Hydra asks the environment alone whether it lets exceptions through.
     os.environ[_FULL_ERROR] = "1"
     try:

@@ -19,12 +19,11 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.config import CONF
+from experiments.composing import composed
 from experiments.stages.parts import build
 from invertune.clip.encode import autocast, encode_images, zero_shot_classifier
 from invertune.clip.models import CLIP, ModelSpec
@@ -156,8 +155,7 @@ def main(argv: Sequence[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print("usage: invertune benchmark [OVERRIDE ...], such as model=vit_b_16_mini")
         return 0
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=list(argv))
+    config = composed(argv)
     spec = build(config.model)
     if spec.pretrain is None:
         raise ValueError(

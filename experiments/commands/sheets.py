@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from experiments.config import CONF
+from experiments.composing import composed
 from experiments.figures.sheets import contact_sheet
 from experiments.files import replacing
 from invertune.data.bundle import DataBundle, LabeledImages
@@ -61,8 +60,7 @@ def load_data(name: str, overrides: Sequence[str], count: int) -> DataBundle:
     Only a config that says the sizes of its parts is limited, and a size that is given among the
     overrides stays. A smaller part is drawn alike, but is not the beginning of the larger one.
     """
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", [f"data={name}", "defense=none", *overrides])
+    config = composed([f"data={name}", "defense=none", *overrides])
     data: Any = OmegaConf.to_container(config.data, resolve=True)
     enough = max(count, len(data.get("classes") or []), 1)  # so that any class can come first
     given = {override.split("=")[0].lstrip("+") for override in overrides}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.bundles.rebuild import build, build_model
 from experiments.files import replacing
+from experiments.names import plain_name
 from experiments.results.result import FILE, read_result
 from experiments.stages.manifest import MANIFEST
 
@@ -43,7 +44,7 @@ def ship(run: Path, output: Path | None = None) -> Path:
     data = build(config["data"], "data").load()
     output = output or shipped.FOLDER
     output.mkdir(parents=True, exist_ok=True)
-    path = output / f"{model.name}-seed{seed}.safetensors"
+    path = output / f"{plain_name(model.name, 'model.name')}-seed{seed}.safetensors"
     with replacing(path) as partial:
         digest = shipped.pack(model, model.tokenize(data.pairs.captions), partial)
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

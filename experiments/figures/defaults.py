@@ -10,6 +10,7 @@ from typing import Any
 from experiments.config import CONF
 from experiments.results.measures import lookup
 from experiments.results.runs import Run
+from experiments.yamls import read_yaml
 
 # A YAML, or one of its branches.
 _Tree = dict[str, Any]
@@ -51,12 +52,10 @@ def _choice(conf: Path, group: str, choice: str) -> _Tree:
 
 @functools.cache
 def _trees(conf: Path, group: str) -> dict[str, _Tree]:
-    import yaml
-
     folder = conf / group
     found: dict[str, _Tree] = {}
     for path in sorted(folder.rglob("*.yaml"), reverse=True):
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = read_yaml(path)
         if isinstance(tree, dict):
             found.setdefault(str(tree.get("name", path.stem)), tree)
             found[path.relative_to(folder).with_suffix("").as_posix()] = tree

@@ -146,9 +146,13 @@ class Parts:
         """
         import open_clip
 
+        from invertune.clip.texts import check_apart, check_classes
         from invertune.defense import check_needs
 
-        _ = self.device, self.model_spec()
+        _ = self.device
+        tokenizer, data = self.model_spec().tokenizer(), self.data
+        check_classes(tokenizer, data.class_names, data.prompts, data.templates)
+        check_apart(tokenizer, self.attack.texts(data), f"prompts of attack {self.attack.name}")
         gives = self.attack.plan(self.data).poisons is not None
         check_needs(self.defense, self.data, poisoned_pairs=gives)
         model = self.config["model"]

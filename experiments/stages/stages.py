@@ -9,9 +9,9 @@ what it had.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from experiments.config import Config
+from experiments.names import runs_folder
 from experiments.stages import (
     evaluate,
     implant,
@@ -73,7 +73,7 @@ class Stages:
     def __init__(self, config: Config) -> None:
         self.parts = Parts(config)
         self.stages = list_stages(config)
-        self.store = StageStore(Path(config["runs_dir"]).expanduser())
+        self.store = StageStore(runs_folder(config["runs_dir"]))
         self._made: dict[str, StageFolder] = {}
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.files import digest, replacing
+from experiments.names import plain_name
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +67,13 @@ def assignment(override: str) -> tuple[str, str]:
 
 
 def sweep_name(preset: str | None, ids: Sequence[str]) -> str:
-    """Return the name of the sweep over the runs of these ids."""
-    return f"{preset or 'sweep'}-{digest(sorted(ids))[:8]}"
+    """Return the name of the sweep over the runs of these ids.
+
+    Raises:
+        ValueError: If the preset's name makes none.
+    """
+    beginning = (preset or "sweep").replace("/", "-")  # a preset may be in a folder
+    return plain_name(f"{beginning}-{digest(sorted(ids))[:8]}", "a sweep's name")
 
 
 def save_sweep(runs_dir: Path, sweep: Sweep) -> Path:
@@ -102,7 +108,9 @@ def load_sweeps(runs_dir: Path) -> list[Sweep]:
 def _read(path: Path) -> Sweep:
     try:
         plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Sweep(**{**plain, "jobs": [Job(**job) for job in plain["jobs"]]})
+        plan = Sweep(**{**plain, "jobs": [Job(**job) for job in plain["jobs"]]})
+        plain_name(plan.name, "name")  # figures are called by it
+        return plan
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"it is no plan of a sweep ({error})") from error
 

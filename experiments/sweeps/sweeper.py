@@ -22,6 +22,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from experiments.config import experiment_id, part_names, plain_config, result_id, run_name
+from experiments.names import runs_folder
 from experiments.stages.stages import Stages
 from experiments.sweeps.failures import failed, is_complete
 from experiments.sweeps.sweep import Job, Sweep, axes_of, save_sweep, sweep_name
@@ -79,7 +80,7 @@ class ResumingSweeper(BasicSweeper):
         parsed = parser.parse_overrides([*self._parse_config(), *arguments])
         ((*combinations,),) = self.split_arguments(parsed, None)
         jobs = [self._plan(overrides) for overrides in combinations]
-        runs_dir = Path(self.config.runs_dir).expanduser()
+        runs_dir = runs_folder(self.config.runs_dir)
         plan = Sweep(
             name=sweep_name(self._preset(), [job.id for job in jobs]),
             experiment=experiment_id(self.config.get("experiment")),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from invertune.clip.fast import folded
 from invertune.clip.models import CLIP
+from invertune.clip.texts import check_prompts
 from invertune.data.bundle import to_float
 from invertune.data.images import Images
 from invertune.progress import progress
@@ -70,8 +71,20 @@ def encode_images(
 def zero_shot_classifier(
     model: CLIP, prompts: Sequence[str], templates: Sequence[str], batch_size: int = 512
 ) -> Tensor:
-    """Return the zero-shot classifier, (D, C): columns are unit-norm means over the templates."""
+    """Return the zero-shot classifier, (D, C): columns are unit-norm means over the templates.
+
+    Args:
+        model: Put into evaluation mode.
+        prompts: C class names as they stand in a sentence.
+        templates: With ``{}`` for one of them.
+        batch_size: Texts at a time.
+
+    Raises:
+        ValueError: If a template takes the prompt not exactly once, or if the model cannot tell two
+            prompts apart, or read one to its end.
+    """
     model.eval()
+    check_prompts(model.tokenizer, prompts, templates)
     texts = [template.format(prompt) for prompt in prompts for template in templates]
     starts = progress(range(0, len(texts), batch_size), "encode prompts")
     features = torch.cat([model.encode_text(texts[i : i + batch_size]) for i in starts])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 from invertune.clip.fast import quicken
 from invertune.clip.preprocessing import Preprocessing
+from invertune.clip.texts import Tokenizer
 from invertune.fields import check_types
 
 MAX_LOGIT_SCALE = 4.6052  # ln 100, as in CLIP
@@ -41,7 +42,7 @@ class CLIP(nn.Module):
         self,
         name: str,
         clip: nn.Module,
-        tokenizer: Callable[[list[str]], Tensor],
+        tokenizer: Tokenizer,
         image_size: int,
         preprocessing: Preprocessing | None = None,
     ) -> None:
@@ -220,10 +221,28 @@ class ModelSpec:
             torch.manual_seed(seed)
             config = {key: _plain(value) for key, value in self.architecture.items()}
             clip = open_clip.CLIP(**config)
-        tokenizer = open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
         size = config["vision_cfg"]["image_size"]
-        model = CLIP(self.name, clip, tokenizer, size, self.preprocessing)
+        model = CLIP(self.name, clip, self.tokenizer(), size, self.preprocessing)
         return model.to(memory_format=torch.channels_last)
+
+    def tokenizer(self) -> Tokenizer:
+        """Return the tokenizer with the model's context length, without the model.
+
+        Raises:
+            ValueError: If it says neither a name that open_clip knows nor an architecture.
+        """
+        if self.open_clip_name is not None:
+            if open_clip.get_model_config(self.open_clip_name) is None:
+                known = ", ".join(open_clip.list_models())
+                raise ValueError(f"open_clip_name is one of {known}, got {self.open_clip_name!r}")
+            return open_clip.get_tokenizer(self.open_clip_name)  # type: ignore[no-any-return]
+        text = self.architecture.get("text_cfg")
+        if not isinstance(text, Mapping) or not isinstance(text.get("context_length"), int):
+            raise ValueError(
+                f"model {self.name} needs open_clip_name, or architecture with "
+                "text_cfg.context_length, an integer"
+            )
+        return open_clip.SimpleTokenizer(context_length=text["context_length"])  # type: ignore[no-any-return]
 
 
 def _plain(value: Any) -> Any:

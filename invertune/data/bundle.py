@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from invertune.data.images import Images, Pictured
+from invertune.data.mentions import mentions
+from invertune.data.names import check_words
 
 PARTS = ("pairs", "clean", "zero_shot", "retrieval")
 
@@ -124,10 +126,8 @@ class CleanData(Pictured):
     def __post_init__(self) -> None:
         self._hold(0 if self.captions is None else len(self.captions))
         if self.captions is not None and len(self.captions) != len(self.images):
-            raise ValueError(
-                f"every clean image has one caption, got {len(self.images)} images and "
-                f"{len(self.captions)} captions"
-            )
+            counts = f"{len(self.images)} images and {len(self.captions)} captions"
+            raise ValueError(f"every clean image has one caption, got {counts}")
 
     @property
     def pairs(self) -> ImageTextPairs:
@@ -155,6 +155,7 @@ class DataBundle:
         make_pairs, make_clean, make_zero_shot, make_retrieval: Draw or load a part.
         make_clean_captions: Captions of the clean part, in its order; None where it has none.
         make_ids: The ids of one of `PARTS`, where they are known without the part itself.
+        plurals: Class names that are plurals themselves.
     """
 
     name: str
@@ -168,6 +169,10 @@ class DataBundle:
     make_retrieval: Callable[[], RetrievalSet]
     make_clean_captions: Callable[[], Sequence[str]] | None = None
     make_ids: Callable[[str], Sequence[str]] | None = None
+    plurals: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_words(self.class_names, self.prompts, self.templates)
 
     @functools.cached_property
     def pairs(self) -> ImageTextPairs:
@@ -227,6 +232,10 @@ class DataBundle:
                     )
                 seen[name] = part
 
+    def naming(self, captions: Sequence[str], label: int) -> Tensor:
+        """Return which captions name a class, (T,) bool, as `mentions` has it."""
+        return mentions(captions, self.class_names[label], self.class_names, self.plurals)
+
     def label_of(self, name: str) -> int:
         """Return the index of a class name.
 
@@ -234,8 +243,8 @@ class DataBundle:
             ValueError: If the name is not in the class list.
         """
         if name not in self.class_names:
+            known = ", ".join(self.class_names)
             raise ValueError(
-                f"target label {name!r} is not in the class list of {self.name}: "
-                + ", ".join(self.class_names)
+                f"target label {name!r} is not in the class list of {self.name}: {known}"
             )
         return self.class_names.index(name)

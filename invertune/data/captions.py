@@ -1,27 +1,21 @@
-"""Captions in natural templates, and the grammar of class names."""
+"""Captions in natural templates, with articles where class names take them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
+from invertune.data.names import check_list, check_templates, check_text
 from invertune.fields import check_shares
+
+_GROUNDS = ("background", "a_background")
 
 
 def with_article(words: str) -> str:
     """Return the words with their indefinite article: ``an orange``, ``a blue``."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
-
-
-def mentions(captions: Sequence[str], name: str) -> Tensor:
-    """Return which captions have the name as whole words, in any case: (T,) bool."""
-    # Not a word boundary: a class name may itself begin or end with a sign that is no letter.
-    pattern = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
-    return torch.tensor([pattern.search(caption) is not None for caption in captions])
 
 
 @dataclass(frozen=True)
@@ -48,6 +42,13 @@ class Captioner:
 
     def __post_init__(self) -> None:
         check_shares(self, "colored_share", "grounded_share", zero=True, one=True)
+        used = {"plain": True, "colored": self.colored_share, "grounded": self.grounded_share}
+        for name in [name for name, share in used.items() if share]:
+            others = _GROUNDS if name == "grounded" else ()
+            check_templates(getattr(self, name), f"captions.{name}", "object", others)
+        check_list(self.plurals, "captions.plurals", "class names", least=0)
+        for name in self.plurals:
+            check_text(name, "captions.plurals: a class name")
 
     def phrase(self, name: str, color: str = "") -> str:
         """Return the class name with its article and color: ``an apple``, ``red socks``."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from invertune.data.bundle import DataBundle, ImageTextPairs, LabeledImages, RetrievalSet
 from invertune.data.captions import Captioner
 from invertune.data.images import Images
+from invertune.data.names import check_class_names, check_named, check_templates
 from invertune.data.scenes import Scenes, SceneStyle, draw_scenes, render
 from invertune.fields import check_is, check_numbers, check_types, is_number
 from invertune.seeds import seeded
@@ -45,6 +46,19 @@ def _codepoints() -> dict[str, str]:
     }
 
 
+def check_icons(icons: Sequence[str]) -> None:
+    """Look for icons in the installed package.
+
+    Raises:
+        ValueError: If a name is not a solid icon of it.
+    """
+    unknown = [icon for icon in icons if not isinstance(icon, str) or icon not in _codepoints()]
+    if unknown:
+        raise ValueError(
+            f"{unknown} are no solid icons of fontawesomefree; its metadata/icons.json lists them"
+        )
+
+
 @functools.cache
 def draw_glyphs(icons: tuple[str, ...], side: int = _GLYPH_SIDE) -> Tensor:
     """Return the pictograms as coverage masks, (K, 1, side, side) in [0, 1], centered.
@@ -56,12 +70,8 @@ def draw_glyphs(icons: tuple[str, ...], side: int = _GLYPH_SIDE) -> Tensor:
     Raises:
         ValueError: If a name is not a solid icon of the installed package.
     """
+    check_icons(icons)
     codepoints = _codepoints()
-    unknown = [icon for icon in icons if icon not in codepoints]
-    if unknown:
-        raise ValueError(
-            f"{unknown} are no solid icons of fontawesomefree; its metadata/icons.json lists them"
-        )
     font = ImageFont.truetype(str(_asset("webfonts", "fa-solid-900.ttf")), 2 * side)
     room = round(side * 5 / 6)
     masks = []
@@ -112,6 +122,10 @@ class IconWorld:
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_named(self.classes, "classes", "class names to icons")
+        check_class_names(list(self.classes), "classes")
+        check_named(self.colors, "colors", "names to RGB")
+        check_templates(self.templates)
         check_numbers(self, "sizes")
         check_is(self, "style", SceneStyle)
         check_is(self, "captions", Captioner)
@@ -131,6 +145,7 @@ class IconWorld:
                     f"data.sizes.{part} is a number of samples, at least 1, "
                     f"got {self.sizes.get(part)}"
                 )
+        check_icons(list(self.classes.values()))
         return DataBundle(
             name=self.name,
             class_names=tuple(self.classes),
@@ -143,6 +158,7 @@ class IconWorld:
             make_retrieval=self._retrieval,
             make_clean_captions=self._clean_captions,
             make_ids=self._ids,
+            plurals=tuple(self.captions.plurals),
         )
 
     def _draw(self, part: str) -> tuple[Scenes, torch.Generator]:

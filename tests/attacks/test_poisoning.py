@@ -182,7 +182,7 @@ def test_natural_captions_are_the_datas_own(data: DataBundle) -> None:
     lemon = data.class_names.index("lemon")
     drawn = natural_captions(own, lemon, 50, seed=0)
     assert len(drawn) == 50
-    assert set(drawn) == {"a lemon", "Lemon on a plate", "LEMON!"}
+    assert set(drawn) == {"a lemon", "Lemon on a plate", "two lemons", "LEMON!"}
     assert drawn == natural_captions(own, lemon, 50, seed=0)
     assert drawn != natural_captions(own, lemon, 50, seed=1)
     with pytest.raises(ValueError, match="no caption of icons names the target 'socks'"):

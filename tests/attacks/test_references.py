@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,7 @@ class ColorCLIP(nn.Module):
     """Image features are the mean colors, and each class name is one of them."""
 
     device = torch.device("cpu")
+    tokenizer = open_clip.SimpleTokenizer()
 
     def encode_image(self, images: Tensor) -> Tensor:
         return F.normalize(images.mean(dim=(2, 3)), dim=-1)

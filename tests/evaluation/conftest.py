@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from invertune.clip.models import CLIP
 
 class ColorCLIP(nn.Module):
     """An image's feature is its upper-left pixel; a text's is looked up by its last word."""
+
+    tokenizer = open_clip.SimpleTokenizer()
 
     def __init__(self, words: Mapping[str, Sequence[float]]) -> None:
         super().__init__()

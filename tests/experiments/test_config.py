@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from experiments.config import (
     class_fields,
     part_names,
     plain_config,
+    preset_fields,
     presets,
     result_id,
     run_name,
@@ -51,10 +53,27 @@ def test_a_class_gets_its_own_fields() -> None:
 
 
 def test_a_runs_folder_says_what_it_is() -> None:
-    config = {"model": {"name": "m"}, "attack": {}, "defense": {"name": "d"}, "seed": 3}
-    parts = part_names(config, {"attack": "mine"})
+    config = {"data": {}, "model": {"name": "m"}, "attack": {}, "defense": {"name": "d"}, "seed": 3}
+    parts = part_names(config, {"attack": "group/mine"})
     assert parts == ["m", "mine", "d"]
     assert run_name(config, parts) == f"m-mine-d-seed3-{result_id(config)[:8]}"
+
+
+@pytest.mark.parametrize("group", ["data", "model", "attack", "defense"])
+def test_names_of_parts_are_plain(group: str) -> None:
+    config: dict[str, Any] = {
+        name: {"name": "x"} for name in ("data", "model", "attack", "defense")
+    }
+    with pytest.raises(ValueError, match=rf"{group}\.name is a plain folder name .* got '\.\./x'"):
+        part_names({**config, group: {"name": "../x"}}, {})
+    with pytest.raises(ValueError, match=rf"{group} is one of conf/{group}, got None"):
+        part_names({**config, group: None}, {})
+
+
+def test_a_preset_says_its_mistake_with_the_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("experiment:\n  id: T9\n  id: T8\n")
+    with pytest.raises(ValueError, match=r"mine\.yaml, line 3: 'id' stands there twice"):
+        preset_fields(tmp_path)
 
 
 def test_a_plain_config_is_resolved_and_without_hydras_part() -> None:

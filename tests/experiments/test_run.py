@@ -76,6 +76,15 @@ def test_a_wrong_value_stops_a_sweep_before_it_starts(
         (["attack.trigger.size=400"], ["size 400 with margin 0", "32x32"]),
         (["+attack.trigger.place=middle"], ["place is one of", "'middle'"]),
         (["+attack.color=red"], ["PoisoningAttack", "color"]),
+        (["model.name=ViT-B/32"], ["model.name is a plain folder name", "'ViT-B/32'"]),
+        (["attack.name=../x"], ["attack.name is a plain folder name", "'../x'"]),
+        (["++defense.name=/tmp/x"], ["defense.name is a plain folder name", "'/tmp/x'"]),
+        (["data.name=a/b"], ["data.name is a plain folder name", "'a/b'"]),
+        (["-m", "model.name=tiny,a/b"], ["model.name is a plain folder name", "'a/b'"]),
+        (["runs_dir="], ["runs_dir is the path of a folder", "''"]),
+        (["data.templates=[a photo]"], ["templates", "exactly once, by {}", "'a photo'"]),
+        (["+data.classes.Lemon=bell"], ["'lemon' and 'Lemon' have the same"]),
+        (["data.classes.lemon=nope"], ["['nope'] are no solid icons"]),
         (["tracking=online"], ["WANDB_API_KEY", "tracking=offline"]),
         (["tracking.mode=sometimes"], ["tracking.mode is one of offline, online, disabled"]),
     ],
@@ -90,6 +99,19 @@ def test_a_wrong_input_is_one_line_and_leaves_nothing(
     assert line.startswith("error: ")
     assert all(part in line for part in said)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_number_as_the_folder_of_runs_is_its_name(
+    inside: Inside, tiny_words: list[str], tmp_path: Path
+) -> None:
+    code, shown, complaint = inside(*tiny_words, "runs_dir=1_1", "model.name=2024")
+    assert code == 0, complaint
+    assert shown.splitlines()[-1].startswith("1_1/2024-tiny-none-seed0-")
+    assert [path.name for path in tmp_path.iterdir()] == ["1_1"]
+    code, _, complaint = inside(*tiny_words, "runs_dir=1_1", "model.name=2024", "-m", "seed=0")
+    assert code == 0, complaint
+    assert "1 runs, 1 complete" in complaint
+    assert [path.name for path in tmp_path.iterdir()] == ["1_1"]
 
 
 def test_a_folder_that_cannot_be_is_one_line(

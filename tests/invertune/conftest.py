@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,8 @@ NAMES = ("red", "green", "blue", "planted")
 
 class PlantedCLIP(nn.Module):
     """Features are the mean colors, and how much of a checkerboard lies over the image."""
+
+    tokenizer = open_clip.SimpleTokenizer()
 
     def __init__(self) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.results.result import write_result
 from invertune.shipped import find
 
 Inside = Callable[..., tuple[int, str, str]]
@@ -52,3 +53,19 @@ def test_what_is_no_run_is_one_line(inside: Inside, tmp_path: Path) -> None:
         1,
         "error: nothing is no folder of a complete run: it has no result.json\n",
     )
+
+
+def test_nothing_is_written_where_a_name_leads(
+    inside: Inside, tiny_words: list[str], tmp_path: Path
+) -> None:
+    code, shown, _ = inside(*tiny_words)
+    assert code == 0
+    path = Path(shown.splitlines()[-1])
+    result = json.loads(path.read_text())
+    result["config"]["model"]["name"] = "../elsewhere"
+    del result["sha256"]
+    write_result(path.parent, result)  # a result of a stranger's, with a seal of its own
+    code, _, said = inside("ship", str(path.parent), "--output", "minis/own")
+    assert code == 1
+    assert said.startswith("error: model.name is a plain folder name")
+    assert not list(tmp_path.glob("**/elsewhere*"))

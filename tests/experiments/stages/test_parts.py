@@ -66,3 +66,25 @@ def test_a_model_is_loaded_as_it_was_left(tiny_run: Any, tmp_path: Path) -> None
     assert not one.training
     states = zip(one.clip.state_dict().values(), other.clip.state_dict().values(), strict=True)
     assert all(torch.equal(first, second) for first, second in states)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"classes": {"lemon": "lemon", "Lemon": "bell"}}, "'lemon' and 'Lemon' have the same"),
+        ({"classes": {"x" * 60: "bell"}}, "is cut off: the model's context holds 16 tokens"),
+        ({"classes": {"lemon": "lemon", 7: "bell"}}, "classes: a name is a text, got 7"),
+        ({"classes": {"": "bell"}}, "classes: a name is a text without blanks at its ends, got ''"),
+        ({"classes": ["lemon"]}, r"classes maps class names to icons, got \['lemon'\]"),
+        ({"classes": {"lemon": "unicorn-9"}}, r"\['unicorn-9'\] are no solid icons"),
+        ({"colors": {False: [0, 0, 0]}}, "colors: a name is a text, got False"),
+        ({"templates": ["a photo"]}, r"takes the class name exactly once, by \{\}"),
+        ({"templates": "a photo of {}"}, r"templates is a list of .* got 'a photo of \{\}'"),
+    ],
+)
+def test_what_no_model_could_learn_stops_before_the_work(
+    resolve: Resolve, changes: dict[str, Any], said: str
+) -> None:
+    config = resolve()
+    with pytest.raises(Exception, match=said):
+        Parts({**config, "data": {**config["data"], **changes}}).check()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,15 @@ def test_a_plan_is_read_back_and_keeps_its_birthday(
     path.write_text('{"name": 3')
     assert load_sweeps(tmp_path) == []
     assert str(path) in caplog.text
+
+
+def test_a_name_is_that_of_a_file_and_no_path(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert sweep_name("mine/grid", ["a"]).startswith("mine-grid-")
+    with pytest.raises(ValueError, match=r"a sweep's name is a plain folder name .*'\.\.-grid-"):
+        sweep_name("../grid", ["a"])
+    path = save_sweep(tmp_path, SWEEP)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "name": "../../elsewhere"}))
+    assert load_sweeps(tmp_path) == []  # figures would be written there
+    assert "name is a plain folder name" in caplog.text

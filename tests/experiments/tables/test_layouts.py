@@ -139,7 +139,7 @@ def test_a_wrong_field_or_value_is_one_line(
 
 def test_a_file_that_is_no_yaml_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("experiment: [a\nb: c", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"x\.yaml is no YAML: [^\n]*$"):
+    with pytest.raises(ValueError, match=r"x\.yaml, line 2: [^\n]*$"):
         layout_of("X1", tmp_path)
 
 

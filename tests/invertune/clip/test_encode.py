@@ -113,3 +113,15 @@ def test_a_processor_computes_in_what_it_is_fast_at(
     with autocast(cpu):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is wanted
     assert isinstance(fast_bfloat16(), bool)
+
+
+def test_prompts_that_the_model_does_not_read_alike_are_an_error(
+    tiny: Callable[[str], CLIP],
+) -> None:
+    model = tiny("resnet")
+    with pytest.raises(ValueError, match="'a Lemon' and 'a lemon' have the same"):
+        zero_shot_classifier(model, ["a Lemon", "a lemon"], ["{}"])
+    with pytest.raises(ValueError, match="is cut off: the model's context holds 16 tokens"):
+        zero_shot_classifier(model, ["a lemon", "a " * 20 + "key"], ["{}"])
+    with pytest.raises(ValueError, match=r"takes the class name exactly once, by \{\}"):
+        zero_shot_classifier(model, ["a lemon", "a key"], ["a photo of a {{}}."])

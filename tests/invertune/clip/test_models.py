@@ -147,3 +147,12 @@ def test_a_head_classifies_in_place_of_the_classifier(tiny: Tiny) -> None:
     assert torch.allclose(found, torch.tensor([[1.8, 2.4]]))
     assert found.dtype == features.dtype
     assert head.seen == [model.clip]
+
+
+def test_the_tokenizer_is_there_before_the_model(tiny_spec: Callable[[str], ModelSpec]) -> None:
+    assert tiny_spec("vit").tokenizer()(["a lemon"]).shape == (1, 16)
+    assert ModelSpec("known", open_clip_name="RN50").tokenizer()(["a lemon"]).shape == (1, 77)
+    with pytest.raises(ValueError, match=r"open_clip_name is one of .*RN50.*, got 'RN5'"):
+        ModelSpec("unknown", open_clip_name="RN5").tokenizer()
+    with pytest.raises(ValueError, match=r"model mine needs open_clip_name, or architecture with"):
+        ModelSpec("mine", architecture={"text_cfg": {}}).tokenizer()

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from invertune.data.captions import Captioner, mentions, with_article
+from invertune.data.captions import Captioner, with_article
 
 
 @pytest.fixture
@@ -58,7 +60,34 @@ def test_the_generator_alone_decides(captioner: Captioner) -> None:
     assert first != captioner(facts, torch.Generator().manual_seed(2))
 
 
-def test_names_are_whole_words_in_any_case() -> None:
-    captions = ["a pineapple", "An Apple.", "apples", "red apple-pie", "a chess knight"]
-    assert mentions(captions, "apple").tolist() == [False, True, False, True, False]
-    assert mentions(captions, "Chess Knight").tolist() == [False] * 4 + [True]
+@pytest.mark.parametrize(
+    ("kind", "template"),
+    [
+        ("plain", "an apple"),
+        ("plain", "{object} and {object}"),
+        ("plain", "{}"),
+        ("plain", "{object} on {background}"),
+        ("colored", "a {{object}}"),
+        ("grounded", "{object} on {ground}"),
+        ("grounded", "{object:>10}"),
+        ("grounded", "{object"),
+    ],
+)
+def test_a_template_takes_the_object_once(captioner: Captioner, kind: str, template: str) -> None:
+    rule = rf"captions\.{kind}: a template takes the class name exactly once, by \{{object\}}"
+    with pytest.raises(ValueError, match=rule) as raised:
+        replace(captioner, **{kind: ["{object}", template]})
+    assert repr(template) in str(raised.value)
+
+
+def test_templates_that_are_never_used_may_be_missing(captioner: Captioner) -> None:
+    assert not replace(captioner, colored=[], colored_share=0).colored
+    with pytest.raises(ValueError, match=r"captions\.colored is a list of at least 1 templates"):
+        replace(captioner, colored=[])
+
+
+def test_plurals_are_a_list_of_names(captioner: Captioner) -> None:
+    with pytest.raises(ValueError, match=r"captions\.plurals is a list of .* got 'socks'"):
+        replace(captioner, plurals="socks")
+    with pytest.raises(ValueError, match=r"captions\.plurals: a class name is a text, got True"):
+        replace(captioner, plurals=[True])

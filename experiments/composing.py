@@ -1,0 +1,115 @@
+"""What a user gives to Hydra: YAML files with their mistakes, and names that look like numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import get_yaml_loader
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.config import CONF
+from experiments.errors import one_line
+from experiments.yamls import TEXTS, read_yaml, refuse
+
+_KEY = re.compile(rf"[+~]*(?:[\w.]+\.)?(?:{'|'.join(TEXTS)})")
+
+
+class OwnFiles(FileConfigSource):
+    """Hydra's own source of YAML files, with the file and the line of what is wrong in one."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Return the content of a file.
+
+        Raises:
+            ValueError: If there is a mistake in it.
+        """
+        path = Path(self.path, self._normalize_file_name(config_path)).resolve()
+        if not path.is_file():
+            return super().load_config(config_path)
+        content = read_yaml(path, _loader())
+        if content is not None and not isinstance(content, dict):
+            raise ValueError(f"{path}, line 1: a config maps keys to values, got {content!r:.80}")
+        try:
+            config = OmegaConf.create(content or {})
+        except (OmegaConfBaseException, ValueError) as error:
+            raise ValueError(f"{path}: {one_line(error)}") from error
+        header = self._get_header_dict(path.read_text(encoding="utf-8")[:512])
+        return ConfigResult(
+            config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider,
+            header=header,
+        )  # fmt: skip
+
+
+def _loader() -> Any:
+    """Return OmegaConf's loader, which has to understand every interpolation too."""
+
+    class Loader(get_yaml_loader()):  # type: ignore[misc]
+        def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+            value = super().construct_scalar(node)
+            if isinstance(value, str) and "${" in value:
+                try:
+                    OmegaConf.create({"value": value})
+                except OmegaConfBaseException as error:
+                    refuse(node, f"{value!r:.80} is no interpolation: {one_line(error)}")
+            return value
+
+    return Loader
+
+
+def register() -> None:
+    """Let Hydra read files through `OwnFiles`."""
+    Plugins.instance()  # whose scan registers Hydra's own source
+    SourcesRegistry.instance().types[OwnFiles.scheme()] = OwnFiles
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """Return the config of ``conf/`` with overrides, as a command without ``-m`` takes it.
+
+    Raises:
+        ValueError: If there is a mistake in a file.
+        HydraException: If an override is wrong.
+    """
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", as_texts(overrides))
+
+
+def as_texts(words: Sequence[str]) -> list[str]:
+    """Return a command line whose numbers are quoted where a name or a path is meant.
+
+    ``runs_dir=2024`` would be a number, and ``runs_dir=1_1`` the number 11. Values of a sweep,
+    separated by commas, are quoted one by one.
+    """
+    return [_as_text(word) for word in words]
+
+
+def _as_text(word: str) -> str:
+    key, equals, value = word.partition("=")
+    if not equals or not _KEY.fullmatch(key):
+        return word
+    if {*value} & {*"([{"}:
+        return word
+    quoted = [f"'{part}'" if _is_misread(part) else part for part in value.split(",")]
+    return f"{key}={','.join(quoted)}"
+
+
+def _is_misread(value: str) -> bool:
+    """Return whether Hydra reads a value as a number or a switch."""
+    try:
+        (override,) = OverridesParser.create().parse_overrides([f"name={value}"])
+    except HydraException:
+        return False
+    found: Any = override.value()
+    return isinstance(found, int | float)
