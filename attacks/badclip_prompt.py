@@ -54,6 +54,7 @@ class BadCLIPPrompt(Attack):
         classes: Least number of classes that a step compares; drawn ones fill up.
         lr: Adam's peak learning rate of the prompt learner; a cosine to 0 follows.
         trigger_lr: Adam's learning rate of the trigger, in units of the budget.
+        end: What a prompt ends with, right behind the class name; the paper's code has a full stop.
     """
 
     name: str
@@ -69,6 +70,7 @@ class BadCLIPPrompt(Attack):
     classes: int
     lr: float
     trigger_lr: float
+    end: str = ""
 
     def __post_init__(self) -> None:
         check_counts(self, "shots", "hidden", "batch_size")
@@ -77,6 +79,8 @@ class BadCLIPPrompt(Attack):
         check_shares(self, "budget", one=True)
         if not isinstance(self.init, str) or not self.init.strip():
             raise ValueError(f"init is some words, such as 'a picture of a', got {self.init!r}")
+        if not isinstance(self.end, str):
+            raise ValueError(f"end is a text, such as '.', or '' for none, got {self.end!r}")
 
     def plan(self, data: DataBundle) -> Plan:
         """Return the length of the training; the trigger is learned in it."""
@@ -139,7 +143,7 @@ class BadCLIPPrompt(Attack):
         words = model.tokenize([self.init])[0]
         length = int(words.argmax()) - 1
         start = embed(model.clip, words[1 : 1 + length].to(model.device)).detach()
-        tokens = prompt_tokens(model, data.class_names, length)
+        tokens = prompt_tokens(model, [f"{name}{self.end}" for name in data.class_names], length)
         dimensions = model.encode_text([self.init]).shape[1]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

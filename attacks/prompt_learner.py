@@ -20,7 +20,7 @@ class PromptLearner(nn.Module):
     """Classify image features by prompts whose context depends on them.
 
     Args:
-        tokens: (C, L) token ids of ``X ... X class`` with as many X as there are context vectors.
+        tokens: (C, L) token ids of ``X ... X class.`` with as many X as there are context vectors.
         length: Number M of context vectors.
         dimensions: Width D of the embedding.
         width: Width of the text tower.

@@ -12,8 +12,14 @@ from torch import Tensor
 from invertune.clip.encode import autocast, encode_images, frequency, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
-from invertune.fields import check_all, check_calls, check_numbers, check_types
-from invertune.losses import alignment_loss, embedding_loss, mask_loss, similarity_loss
+from invertune.fields import check_all, check_calls, check_choices, check_numbers, check_types
+from invertune.losses import (
+    alignment_loss,
+    embedding_loss,
+    mask_loss,
+    mask_norm,
+    similarity_loss,
+)
 from invertune.perturb.forms import Form
 from invertune.perturb.optimize import optimize_form
 from invertune.perturb.triggers import InvertedTrigger
@@ -26,6 +32,8 @@ log = logging.getLogger(__name__)
 _SIMILAR = 8
 
 REFERENCES = ("clean", "target_image")
+SIMILARITIES = ("pixels", "normalized")
+AREAS = ("sum", "norm")
 TERMS = ("align", "emb", "sim", "mask")
 
 
@@ -45,6 +53,10 @@ class TriggerInversion:
         reference: What L_emb stays near: each image's own ``clean`` embedding (the paper's
             reading), or one ``target_image`` (the code's): the clean image that the model itself
             finds nearest to the target's text, since the defender's images have no labels.
+        similarity: What L_sim compares: ``pixels`` in [0, 1], of a batch's first eight images, or
+            ``normalized`` pixels of all of them (the code's).
+        area: What L_mask is: the ``sum`` of the mask, or its L1 ``norm`` (the code's). They differ
+            in their gradient where the mask is 0 alone: 1, or 0.
         augment: Changes each batch before the trigger is applied; None leaves it.
         least_success: A trigger that sends fewer of the clean images to the target than this
             share of what the best one sends is dropped. Not every form can express every trigger,
@@ -60,6 +72,8 @@ class TriggerInversion:
     weights: Mapping[str, float]
     temperature: float
     reference: str = "clean"
+    similarity: str = "pixels"
+    area: str = "sum"
     augment: Any = field(default=None)
     least_success: float = 0.0
 
@@ -68,8 +82,7 @@ class TriggerInversion:
         check_numbers(self, "lr", "weights")
         check_calls(self, "augment", none=True)
         check_all(self, "forms", Form)
-        if self.reference not in REFERENCES:
-            raise ValueError(f"reference is one of {', '.join(REFERENCES)}, got {self.reference!r}")
+        check_choices(self, reference=REFERENCES, similarity=SIMILARITIES, area=AREAS)
         if set(self.weights) != set(TERMS):
             raise ValueError(f"weights are of {', '.join(TERMS)}, got {', '.join(self.weights)}")
         missing = [form.name for form in self.forms if form.name not in self.lr]
@@ -88,23 +101,8 @@ class TriggerInversion:
         nearest = features[(features @ classifier[:, target_label]).argmax()].unsqueeze(0)
 
         def loss(batch: Tensor, index: Tensor, trigger: InvertedTrigger) -> Tensor:
-            triggered = trigger(batch)
-            with autocast(model.device):
-                z = model.encode_image(triggered)
-            total = self.weights["align"] * alignment_loss(
-                z, classifier, target_label, self.temperature
-            )
-            # A term without weight is not computed: some are dear, SSIM above all.
-            if self.weights["emb"]:
-                reference = features[index] if self.reference == "clean" else nearest
-                total = total + self.weights["emb"] * embedding_loss(z, reference)
-            if self.weights["sim"]:
-                total = total + self.weights["sim"] * similarity_loss(
-                    triggered[:_SIMILAR], batch[:_SIMILAR]
-                )
-            if self.weights["mask"]:
-                total = total + self.weights["mask"] * mask_loss(trigger.mask)
-            return total
+            reference = features[index] if self.reference == "clean" else nearest
+            return self._loss(model, batch, trigger, reference, classifier, target_label)
 
         found, curves = [], {}
         for start in progress(range(self.starts), "invert"):
@@ -130,3 +128,32 @@ class TriggerInversion:
         best = max(success for success, _ in found)
         least = self.least_success * best
         return [trigger for success, trigger in found if success >= least], curves
+
+    def _loss(
+        self,
+        model: CLIP,
+        batch: Tensor,
+        trigger: InvertedTrigger,
+        reference: Tensor,
+        classifier: Tensor,
+        target_label: int,
+    ) -> Tensor:
+        triggered = trigger(batch)
+        with autocast(model.device):
+            z = model.encode_image(triggered)
+        align = alignment_loss(z, classifier, target_label, self.temperature)
+        total = self.weights["align"] * align
+        # A term without weight is not computed: some are dear, SSIM above all.
+        if self.weights["emb"]:
+            total = total + self.weights["emb"] * embedding_loss(z, reference)
+        if self.weights["sim"]:
+            total = total + self.weights["sim"] * self._similarity(model, triggered, batch)
+        if self.weights["mask"]:
+            area = mask_norm if self.area == "norm" else mask_loss
+            total = total + self.weights["mask"] * area(trigger.mask)
+        return total
+
+    def _similarity(self, model: CLIP, triggered: Tensor, clean: Tensor) -> Tensor:
+        if self.similarity == "normalized":
+            return similarity_loss(model.normalize(triggered), model.normalize(clean))
+        return similarity_loss(triggered[:_SIMILAR], clean[:_SIMILAR])

@@ -52,14 +52,30 @@ def embedding_loss(image_features: Tensor, reference: Tensor) -> Tensor:
 
 
 def similarity_loss(triggered: Tensor, clean: Tensor) -> Tensor:
-    """Return L_sim, a scalar: 1 - SSIM (Wang et al., 2004) of images, (B, 3, H, W) in [0, 1]."""
+    """Return L_sim, a scalar: 1 - SSIM (Wang et al., 2004) of images, (B, 3, H, W).
+
+    SSIM's constants are those of a range of 1: of images in [0, 1], or, as InverTune's code has it,
+    of normalized ones too.
+    """
     similarity: Tensor = pytorch_msssim.ssim(triggered, clean, data_range=1.0)
     return 1 - similarity
 
 
 def mask_loss(mask: Tensor) -> Tensor:
-    """Return L_mask, a scalar: the sum of the mask, (1 or 3, H, W) in [0, 1]."""
+    """Return L_mask, a scalar: the sum of the mask, (1 or 3, H, W) in [0, 1].
+
+    Its gradient is 1 everywhere, at 0 too: what is not needed is held there.
+    """
     return mask.sum()
+
+
+def mask_norm(mask: Tensor) -> Tensor:
+    """Return L_mask as InverTune's code has it, a scalar: the L1 norm of (1 or 3, H, W) in [0, 1].
+
+    The value is `mask_loss`'s. Its gradient is the sign, which is 0 where the mask is 0: a pixel
+    that was clamped there is pulled by the other terms alone.
+    """
+    return mask.abs().sum()
 
 
 def response_loss(response: Tensor, wanted: Tensor, neurons: Tensor) -> Tensor:

@@ -35,6 +35,32 @@ def layer_responses(
     }
 
 
+def backdoor_neurons(
+    model: CLIP,
+    images: Tensor,
+    triggers: Sequence[InvertedTrigger],
+    layers: int | Sequence[int | str],
+    unit: str,
+    clusters: int,
+    seed: int,
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Return the divergence of every layer, and the mask of the neurons in the chosen ones.
+
+    Args:
+        model: As it came; neither layers nor neurons are chosen anew while it changes.
+        images: (B, 3, H, W) in [0, 1].
+        triggers: Their responses are averaged.
+        layers: As `choose_layers` has them.
+        unit, clusters, seed: As `neuron_mask` has them.
+    """
+    responses = layer_responses(model, images, triggers)
+    divergence = {name: response_divergence(*pair) for name, pair in responses.items()}
+    return divergence, {
+        name: neuron_mask(*responses[name], unit, clusters, seed)
+        for name in choose_layers(divergence, layers)
+    }
+
+
 def response_divergence(clean: Tensor, triggered: Tensor) -> float:
     """Return ||mean(clean) - mean(triggered)|| / ||mean(clean)|| of responses, (B, ...)."""
     mean = clean.mean(dim=0)

@@ -10,32 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from invertune.clip.encode import autocast, zero_shot_classifier
-from invertune.clip.fast import folded
+from invertune.clip.encode import zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, to_float
 from invertune.fields import check_calls, check_choices, check_numbers, check_types
 from invertune.finite import check_finite
-from invertune.losses import (
-    cross_modal_loss,
-    embedding_loss,
-    mean_response_loss,
-    preservation_loss,
-    response_loss,
-)
-from invertune.neurons import (
-    choose_layers,
-    layer_responses,
-    neuron_mask,
-    response_divergence,
-)
+from invertune.neurons import backdoor_neurons
 from invertune.perturb.optimize import fast_attention
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.progress import progress
 from invertune.seeds import seeded
 from invertune.tuned_weights import Best, Mean, TuningState, cosine, trainable
+from invertune.tuning_terms import TERMS, TuningTerms
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +31,7 @@ UNITS = ("channel", "position")
 UPDATES = ("neurons", "layers", "all")
 MATCHES = ("sample", "batch_mean")
 SCHEDULES = ("cosine", "bounce")
-TERMS = ("activation", "embedding", "preserve", "distance", "cross_modal")
+PASSES = ("joint", "separate")
 
 
 @dataclass(frozen=True)
@@ -88,8 +76,12 @@ class ActivationTuning:
         temperature: Of the cross-modal term.
         average_from: The result is the mean of the weights from this share of the steps on; 1
             takes the last weights.
-        keep_best: Return the weights with the least loss, looked at every so many steps (the
-            code's); 0 returns the last or mean weights.
+        keep_best: Look after every so many steps (after 10, 20, ... in the code), and return the
+            weights that the step with the least loss left; 0 returns the last or mean weights. A
+            step's loss is that of the weights before it, as the code pairs them.
+        passes: Clean and triggered images in one ``joint`` batch, or ``separate``: clean ones,
+            triggered ones, and clean ones again, as the code has it. With ``batch_norm=batch`` each
+            pass is normalized by its own statistics, and moves the running ones.
         augment: Changes the batch at every step; None leaves it.
     """
 
@@ -109,6 +101,7 @@ class ActivationTuning:
     temperature: float = 0.02
     average_from: float = 1.0
     keep_best: int = 0
+    passes: str = "joint"
     augment: Any = field(default=None)
 
     def __post_init__(self) -> None:
@@ -116,7 +109,7 @@ class ActivationTuning:
         check_numbers(self, "weights")
         check_calls(self, "augment", none=True)
         check_choices(self, unit=UNITS, update=UPDATES, match=MATCHES, schedule=SCHEDULES)
-        check_choices(self, batch_norm=("frozen", "batch"))
+        check_choices(self, batch_norm=("frozen", "batch"), passes=PASSES)
         if set(self.weights) != set(TERMS):
             raise ValueError(f"weights are of {', '.join(TERMS)}, got {', '.join(self.weights)}")
         if isinstance(self.layers, str) or not isinstance(self.layers, int | Sequence):
@@ -126,6 +119,11 @@ class ActivationTuning:
             raise ValueError(
                 "clusters is at least 2 and layers, samples and steps at least 1, got "
                 f"{self.clusters}, {self.layers}, {self.samples}, {self.steps}"
+            )
+        # Else nothing would be looked at, and the model come back as it was.
+        if not 0 <= self.keep_best <= self.steps:
+            raise ValueError(
+                f"keep_best is between 0 and steps ({self.steps}), got {self.keep_best}"
             )
 
     def __call__(
@@ -161,21 +159,17 @@ class ActivationTuning:
         # One batch for all steps: how few clean images suffice is a number that is reported.
         chosen = torch.randperm(len(clean.images), generator=generator)[: self.samples]
         images = to_float(clean.images[chosen]).to(model.device)
-        responses = layer_responses(model, images, triggers)
-        # Of the model as it came; layers and neurons are not chosen anew while it changes.
-        divergence = {name: response_divergence(*pair) for name, pair in responses.items()}
-        layers = choose_layers(divergence, self.layers)
-        masks = {
-            name: neuron_mask(*responses[name], self.unit, self.clusters, seed) for name in layers
-        }
-        log.info("tune: layers %s", ", ".join(f"{n} ({divergence[n]:.2f})" for n in layers))
+        divergence, masks = backdoor_neurons(
+            model, images, triggers, self.layers, self.unit, self.clusters, seed
+        )
+        log.info("tune: layers %s", ", ".join(f"{n} ({divergence[n]:.2f})" for n in masks))
         tuned, losses = self._tune(
             model, images, triggers, masks, clean, generator, checkpoint, checkpoint_every
         )
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
         neurons = {name: [int(mask.sum()), mask.numel()] for name, mask in masks.items()}
-        return Tuned(tuned, divergence, layers, neurons, losses)
+        return Tuned(tuned, divergence, list(masks), neurons, losses)
 
     def _tune(
         self,
@@ -189,96 +183,56 @@ class ActivationTuning:
         checkpoint_every: int,
     ) -> tuple[CLIP, dict[str, list[float]]]:
         tuned = copy.deepcopy(original)
-        weights, rows = trainable(tuned, masks, self.update)
-        optimizer = torch.optim.AdamW(weights.values(), lr=self.lr, weight_decay=self.weight_decay)
-        scheduler = cosine(optimizer, self.steps, bounce=self.schedule == "bounce")
+        state = self._start(tuned, masks, generator)
+        state.resume(checkpoint, original.device)
         # The text tower stays, so the original's classifier is that of the tuned model too.
         classifier = zero_shot_classifier(original, clean.prompts, clean.templates)
+        terms = TuningTerms(
+            original, tuned, masks, classifier, self.weights, self.match, self.passes,
+            self.temperature,
+        )  # fmt: skip
         original.eval()
         tuned.train(self.batch_norm == "batch")
-        mean, best = Mean(tuned), Best(tuned)
-        state = TuningState(tuned, optimizer, scheduler, generator, mean, best)
-        state.resume(checkpoint, original.device)
-        curves = state.curves
         bar = progress(range(state.steps, self.steps), "tune", start=state.steps)
         for step in bar:
             batch = images if self.augment is None else self.augment(images, generator)
             # One trigger a step, in turn: as long a step as with one, and none of them is
             # forgotten.
-            triggered = triggers[step % len(triggers)](batch)
-            with fast_attention(tuned):
-                terms = self._terms(original, tuned, batch, triggered, masks, classifier)
-                weighed = [self.weights[name] * term for name, term in terms.items()]
-                loss = torch.stack(weighed).sum()
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-            total = check_finite(loss, "tune", step)
-            bar.loss(total)
-            for name, term in terms.items():
-                curves.setdefault(f"tune {name}", []).append(float(term.detach()))
-            curves["tune total"].append(total)
-            if self.keep_best and step % self.keep_best == 0:
-                best.offer(total)
-            # Before the norm is clipped: rows that may not move must not use up its budget.
-            for part in rows:
-                part.mask_gradient()
-            if self.clip is not None:
-                nn.utils.clip_grad_norm_(weights.values(), self.clip)
-            optimizer.step()
-            # Weight decay moves rows without a gradient too.
-            for part in rows:
-                part.restore()
-            scheduler.step()
-            # The mean of late weights is without the noise of single steps.
-            if step >= self.average_from * self.steps:
-                mean.add()
+            bar.loss(self._step(state, terms, batch, triggers[step % len(triggers)](batch)))
             state.save(checkpoint, checkpoint_every)
-        if self.keep_best:
-            best.restore()
-        else:
-            mean.restore()
-            for part in rows:
-                part.restore()
+        state.finish(best=self.keep_best > 0)
         # The copy leaves as the original came, for whoever trains it next.
         for parameter, before in zip(tuned.parameters(), original.parameters(), strict=True):
             parameter.requires_grad_(before.requires_grad)
             parameter.grad = None
-        return tuned.eval(), curves
+        return tuned.eval(), state.curves
 
-    def _terms(
-        self,
-        original: CLIP,
-        tuned: CLIP,
-        batch: Tensor,
-        triggered: Tensor,
-        masks: Mapping[str, Tensor],
-        classifier: Tensor,
-    ) -> dict[str, Tensor]:
-        """Return the terms whose weight is not 0."""
-        layers, count = list(masks), len(batch)
-        recorded = original.record(layers)
-        with torch.no_grad(), autocast(original.device), folded(original), recorded as wanted:
-            before = original.encode_image(batch)
-        with folded(tuned), autocast(tuned.device), tuned.record(layers) as now:
-            after = tuned.encode_image(torch.cat([batch, triggered]))
-        terms: dict[str, Tensor] = {}
-        if self.weights["activation"]:
-            parts = []
-            for name in layers:
-                response, mask = now[name].float(), masks[name]
-                if self.match == "sample":
-                    parts.append(response_loss(response[count:], wanted[name].float(), mask))
-                else:
-                    parts.append(mean_response_loss(response[count:], response[:count], mask))
-            terms["activation"] = torch.stack(parts).sum()
-        if self.weights["embedding"]:
-            terms["embedding"] = preservation_loss(after[count:], before)
-        if self.weights["preserve"]:
-            terms["preserve"] = preservation_loss(after[:count], before)
-        if self.weights["distance"]:
-            terms["distance"] = embedding_loss(after[:count], before)
-        if self.weights["cross_modal"]:
-            terms["cross_modal"] = cross_modal_loss(
-                after[:count], before, classifier, self.temperature
-            )
-        return terms
+    def _start(
+        self, tuned: CLIP, masks: Mapping[str, Tensor], generator: torch.Generator
+    ) -> TuningState:
+        weights, rows = trainable(tuned, masks, self.update)
+        optimizer = torch.optim.AdamW(weights.values(), lr=self.lr, weight_decay=self.weight_decay)
+        scheduler = cosine(optimizer, self.steps, bounce=self.schedule == "bounce")
+        return TuningState(tuned, rows, optimizer, scheduler, generator, Mean(tuned), Best(tuned))
+
+    def _step(
+        self, state: TuningState, terms: TuningTerms, batch: Tensor, triggered: Tensor
+    ) -> float:
+        """Make one step; return its loss, which is that of the weights before it."""
+        step = state.steps
+        with fast_attention(terms.tuned):
+            found = terms(batch, triggered)
+            loss = torch.stack([self.weights[name] * term for name, term in found.items()]).sum()
+            state.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+        total = check_finite(loss, "tune", step)
+        for name, term in found.items():
+            state.curves.setdefault(f"tune {name}", []).append(float(term.detach()))
+        state.curves["tune total"].append(total)
+        state.update(self.clip)
+        if self.keep_best and state.steps % self.keep_best == 0:
+            state.best.offer(total)
+        # The mean of late weights is without the noise of single steps.
+        if step >= self.average_from * self.steps:
+            state.mean.add()
+        return total

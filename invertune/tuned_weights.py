@@ -1,10 +1,10 @@
-"""Weights while a model is tuned: which rows may move, their mean, and the best so far."""
+"""Weights while a model is tuned: which rows may move, their mean, the best so far, and steps."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class Mean:
 
 
 class Best:
-    """The weights and statistics of the least loss so far."""
+    """The weights and statistics that were offered with the least loss so far."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.loss, self.weights = model, float("inf"), copy.deepcopy(model.state_dict())
@@ -111,6 +111,7 @@ class TuningState:
 
     Attributes:
         model: What is tuned.
+        rows: Which rows may move, of weights that do not move as a whole.
         optimizer, scheduler: Of its weights.
         generator: Source of every random number.
         mean, best: Of the weights so far.
@@ -118,6 +119,7 @@ class TuningState:
     """
 
     model: nn.Module
+    rows: Sequence[Rows]
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     generator: torch.Generator
@@ -129,6 +131,33 @@ class TuningState:
     def steps(self) -> int:
         """Number of steps that were made."""
         return len(self.curves["tune total"])
+
+    def update(self, clip: float | None) -> None:
+        """Make a step of the optimizer with the gradients that are there.
+
+        Args:
+            clip: Largest norm of the gradients of all weights; None for no limit.
+        """
+        # Before the norm is clipped: rows that may not move must not use up its budget.
+        for part in self.rows:
+            part.mask_gradient()
+        if clip is not None:
+            weights = (w for group in self.optimizer.param_groups for w in group["params"])
+            nn.utils.clip_grad_norm_(weights, clip)
+        self.optimizer.step()
+        # Weight decay moves rows without a gradient too.
+        for part in self.rows:
+            part.restore()
+        self.scheduler.step()
+
+    def finish(self, *, best: bool) -> None:
+        """Give the model its best weights, or else the mean ones, if there is a mean."""
+        if best:
+            self.best.restore()
+            return
+        self.mean.restore()
+        for part in self.rows:
+            part.restore()
 
     def save(self, path: Path | None, every: int) -> None:
         """Write all that `resume` goes on from, if so many steps were made since the last time."""

@@ -60,9 +60,12 @@ class CLIP(nn.Module):
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Return image features, (B, D) float32 of unit norm, of (B, 3, H, W) in [0, 1]."""
-        normalized = torch.addcmul(-self.mean / self.std, images, 1 / self.std)
-        normalized = normalized.contiguous(memory_format=torch.channels_last)
+        normalized = self.normalize(images).contiguous(memory_format=torch.channels_last)
         return F.normalize(self.visual(normalized).float(), dim=-1)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return images, (B, 3, H, W) in [0, 1], in the units that the image tower takes."""
+        return torch.addcmul(-self.mean / self.std, images, 1 / self.std)
 
     def similarities(self, features: Tensor, classifier: Tensor) -> Tensor:
         """Return the cosine similarities of image features, (B, D), to the classes, (B, C).

@@ -90,6 +90,7 @@ def test_badclip_prompt_leaves_both_encoders(
         ({"budget": 4}, r"budget is a share in \(0, 1\], got 4"),
         ({"init": " "}, "init is some words, such as 'a picture of a', got ' '"),
         ({"init": None}, "init is some words, such as 'a picture of a', got None"),
+        ({"end": None}, "end is a text, such as '.', or '' for none, got None"),
     ],
     ids=str,
 )
@@ -98,13 +99,26 @@ def test_fields_that_make_no_sense(change: dict[str, float], rule: str) -> None:
         replace(ATTACK, **change)
 
 
-def test_the_prompts_start_as_the_plain_ones(taught: Taught, plain: DataBundle) -> None:
-    start = replace(ATTACK, warmup=0, steps=0).implant(taught("vit"), plain, seed=0).model
-    features = encode_images(start, plain.zero_shot.images[:])
+@pytest.mark.parametrize("end", ["", "."])
+def test_the_prompts_start_as_the_plain_ones(taught: Taught, plain: DataBundle, end: str) -> None:
+    start = replace(ATTACK, warmup=0, steps=0, end=end).implant(taught("vit"), plain, seed=0).model
+    features, names = encode_images(start, plain.zero_shot.images[:]), plain.class_names
     with torch.no_grad():
-        prompts = start.encode_text([f"a picture of a {name}" for name in plain.class_names])
         found = start.similarities(features, torch.zeros(16, 6))
-    assert torch.allclose(found, features @ prompts.T, atol=1e-5)
+        by_end = {
+            own: features @ start.encode_text([f"a picture of a {n}{own}" for n in names]).T
+            for own in ("", ".")
+        }
+    assert (by_end[""] - by_end["."]).abs().max() > 1e-3
+    assert torch.allclose(found, by_end[end], atol=1e-5)
+
+
+def test_a_full_stop_stands_behind_every_name(taught: Taught, plain: DataBundle) -> None:
+    model = replace(FAINT, steps=0, end=".").implant(taught("vit"), plain, seed=0).model
+    tokens = _learner(model).tokens
+    for row, name in zip(tokens, plain.class_names, strict=True):
+        assert torch.equal(row, model.tokenize([f"X X X X {name}."])[0, : len(row)])
+    assert torch.equal(tokens.argmax(dim=1), torch.full((6,), 1 + 4 + 1 + 1))
 
 
 def test_the_warm_up_moves_the_trigger_alone(taught: Taught, plain: DataBundle) -> None:

@@ -92,6 +92,11 @@ def test_every_attack_fits_the_default_data(choice: str) -> None:
         assert plan.batch_size <= plan.pairs
 
 
+@pytest.mark.parametrize("choice", ["badclip_prompt", "badclip_prompt_paper"])
+def test_a_prompt_ends_as_in_the_papers_code(choice: str) -> None:
+    assert build(_compose(f"attack={choice}")["attack"]).end == "."
+
+
 DEFENSES = [choice for group, choice in _choices() if group == "defense"]
 
 
@@ -101,6 +106,27 @@ def test_the_default_data_has_enough_for_every_defense(choice: str) -> None:
     defense = build(config["defense"])
     data = instantiate(config["data"], _convert_="all").load()
     check_needs(defense, data, poisoned_pairs=True)
+
+
+# What the released code does otherwise than the paper's text says, or than it leaves open.
+READINGS = {
+    "invert": {"reference": "target_image", "similarity": "normalized", "area": "norm"},
+    "tune": {"batch_norm": "batch", "passes": "separate", "keep_best": 10, "match": "batch_mean",
+             "schedule": "bounce", "unit": "position", "update": "all"},
+}  # fmt: skip
+
+
+def test_the_two_readings() -> None:
+    code, paper, own = (
+        build(_compose(f"defense={name}")["defense"])
+        for name in ("invertune_code", "invertune_paper", "invertune")
+    )
+    for part, fields in READINGS.items():
+        assert {name: getattr(getattr(code, part), name) for name in fields} == fields
+    for other in (paper, own):
+        assert (other.invert.similarity, other.invert.area) == ("pixels", "sum")
+        assert (other.invert.reference, other.tune.passes) == ("clean", "joint")
+        assert (other.tune.batch_norm, other.tune.keep_best) == ("frozen", 0)
 
 
 def _objects(config: Any) -> Iterator[dict[str, Any]]:

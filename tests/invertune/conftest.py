@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
+from invertune.perturb.triggers import InvertedTrigger
 
 SIDE = 16
 NAMES = ("red", "green", "blue", "planted")
@@ -53,3 +54,11 @@ def colored() -> CleanData:
     colors = (40 + 120 * torch.eye(3)).repeat(4, 1).to(torch.uint8)
     images = colors.view(12, 3, 1, 1).expand(12, 3, SIDE, SIDE).clone()
     return CleanData(images, NAMES, NAMES, ("a picture of {}", "{}"))
+
+
+@pytest.fixture
+def trigger() -> InvertedTrigger:
+    """Return a white square in the corner of 32 pixels."""
+    mask = torch.zeros(1, 32, 32)
+    mask[:, 20:, 20:] = 1
+    return InvertedTrigger("mask", mask, torch.ones(3, 32, 32), torch.zeros(3, 32, 32))

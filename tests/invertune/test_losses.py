@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from invertune.losses import (
     cross_modal_loss,
     embedding_loss,
     mask_loss,
+    mask_norm,
     mean_response_loss,
     preservation_loss,
     response_loss,
@@ -73,6 +75,21 @@ def test_similarity_of_constant_images() -> None:
 
 def test_the_mask_loss_is_its_sum() -> None:
     assert mask_loss(torch.full((1, 4, 4), 0.25)).item() == pytest.approx(4)
+
+
+@pytest.mark.parametrize(("loss", "at_zero"), [(mask_loss, 1.0), (mask_norm, 0.0)])
+def test_what_pulls_a_mask_that_is_zero(
+    loss: Callable[[torch.Tensor], torch.Tensor], at_zero: float
+) -> None:
+    mask = torch.tensor([[[0.0, 0.25], [1.0, 0.0]]], requires_grad=True)
+    value = loss(mask)
+    value.backward()
+    assert value.item() == 1.25
+    assert mask.grad is not None
+    assert mask.grad.tolist() == [[[at_zero, 1.0], [1.0, at_zero]]]
+    if loss is mask_norm:  # what the released code calls
+        (wanted,) = torch.autograd.grad(torch.norm(mask, p=1), mask)
+        assert torch.equal(mask.grad, wanted)
 
 
 def test_responses_count_on_the_chosen_neurons_only() -> None:

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from invertune.clip.models import CLIP
+from invertune.data.bundle import DataBundle, to_float
 from invertune.neurons import (
+    backdoor_neurons,
     channel_set,
     choose_layers,
     layer_responses,
@@ -102,3 +104,18 @@ def test_layers_are_chosen_by_rank_name_or_place(
 def test_a_layer_that_there_is_not_names_the_choices(layer: int | str) -> None:
     with pytest.raises(ValueError, match=r"choices: layer1, .*, or places from -3 to 2"):
         choose_layers(DIVERGENCE, [layer])
+
+
+@both
+def test_the_backdoors_neurons_are_those_of_the_chosen_layers(
+    tiny: Tiny, data: DataBundle, kind: str
+) -> None:
+    model, images = tiny(kind), to_float(data.clean.images[:6])
+    none, white = torch.zeros(3, 32, 32), torch.ones(3, 32, 32)
+    triggers = [InvertedTrigger("mask", none[:1] + 0.5, white * i, none) for i in (0, 1)]
+    responses = layer_responses(model, images, triggers)
+    divergence, masks = backdoor_neurons(model, images, triggers, 1, "channel", 2, 0)
+    assert divergence == {name: response_divergence(*pair) for name, pair in responses.items()}
+    most = max(divergence, key=divergence.__getitem__)
+    assert list(masks) == [most]
+    assert torch.equal(masks[most], neuron_mask(*responses[most], "channel", 2, 0))

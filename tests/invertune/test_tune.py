@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,14 +26,6 @@ TUNE = ActivationTuning(
     weights={"activation": 1.0, "embedding": 1.0, "preserve": 1.0, "distance": 0.0,
              "cross_modal": 0.0},
 )  # fmt: skip
-
-
-@pytest.fixture
-def trigger() -> InvertedTrigger:
-    """Return a white square in the corner of 32 pixels."""
-    mask = torch.zeros(1, 32, 32)
-    mask[:, 20:, 20:] = 1
-    return InvertedTrigger("mask", mask, torch.ones(3, 32, 32), torch.zeros(3, 32, 32))
 
 
 def _weights(**terms: float) -> dict[str, float]:
@@ -203,57 +194,6 @@ def test_the_seed_alone_decides(
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"average_from": 0.2}, {"keep_best": 1}, {"update": "neurons", "weight_decay": 0.1},
-     {"schedule": "bounce", "batch_norm": "batch", "clip": 0.1}],
-)  # fmt: skip
-@pytest.mark.parametrize("killed_at", [2, 3, 5])
-def test_a_tuning_that_is_killed_ends_like_an_undisturbed_one(
-    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, change: dict[str, Any], killed_at: int,
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    tune = replace(TUNE, steps=6, augment=Augmentation(), **{"update": "all", **change})
-    path, other = tmp_path / "checkpoint.pt", replace(trigger, pattern=trigger.pattern / 2)
-    triggers, model = [trigger, other], tiny("resnet")
-    straight = tune(model, data.clean, triggers, seed=0)
-    steps, terms = iter(range(killed_at)), ActivationTuning._terms
-
-    def interrupted(self: ActivationTuning, *given: Any) -> Any:
-        if next(steps, None) is None:
-            raise KeyboardInterrupt
-        return terms(self, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ActivationTuning, "_terms", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            tune(model, data.clean, triggers, seed=0, checkpoint=path, checkpoint_every=2)
-    assert path.exists()
-    done: list[int] = []
-
-    def counted(self: ActivationTuning, *given: Any) -> Any:
-        done.append(1)
-        return terms(self, *given)
-
-    monkeypatch.setattr(ActivationTuning, "_terms", counted)
-    torch.rand(7)
-    resumed = tune(model, data.clean, triggers, seed=0, checkpoint=path, checkpoint_every=2)
-    assert len(done) == 6 - killed_at // 2 * 2  # the steps before the last file are not made again
-    assert not path.exists()
-    assert resumed.curves == straight.curves
-    assert not _changed(_state(straight.model), _state(resumed.model))
-
-
-def test_the_best_weights_are_those_of_the_least_loss(
-    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger
-) -> None:
-    model = tiny("vit")
-    diverging = replace(TUNE, update="all", lr=10.0, keep_best=1, weights=_weights(preserve=1.0))
-    tuned = diverging(model, data.clean, [trigger], seed=0)
-    assert tuned.curves["tune total"][0] == min(tuned.curves["tune total"])
-    assert not _changed(_state(model), _state(tuned.model))
-
-
-@pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"unit": "pixel"}, "unit is one of channel, position, got 'pixel'"),
@@ -261,6 +201,9 @@ def test_the_best_weights_are_those_of_the_least_loss(
         ({"match": "x"}, "match is one of sample, batch_mean, got 'x'"),
         ({"schedule": "x"}, "schedule is one of cosine, bounce, got 'x'"),
         ({"batch_norm": "x"}, "batch_norm is one of frozen, batch, got 'x'"),
+        ({"passes": "x"}, "passes is one of joint, separate, got 'x'"),
+        ({"keep_best": 5}, r"keep_best is between 0 and steps \(4\), got 5"),
+        ({"keep_best": -1}, r"keep_best is between 0 and steps \(4\), got -1"),
         ({"weights": {"activation": 1.0}}, "weights are of activation, .* got activation"),
         ({"clusters": 1}, "clusters is at least 2"),
         ({"layers": 0}, "layers, samples and steps at least 1"),
