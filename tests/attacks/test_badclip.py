@@ -17,7 +17,7 @@ from attacks.triggers import PatchTrigger, StampTrigger, Trigger, round_to_8_bit
 from invertune.clip.encode import encode_images, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, ImageTextPairs, to_float
-from invertune.data.captions import mentions
+from invertune.data.mentions import mentions
 from invertune.training.recipe import Recipe
 
 Taught = Callable[[str], CLIP]

@@ -14,7 +14,7 @@ from attacks.triggers import AdditiveTrigger
 from invertune.clip.encode import encode_images, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, ImageTextPairs, to_float
-from invertune.data.captions import mentions
+from invertune.data.mentions import mentions
 
 Taught = Callable[[str], CLIP]
 State = Callable[[CLIP], dict[str, Tensor]]
@@ -237,3 +237,9 @@ def test_a_step_compares_the_classes_of_its_images_and_drawn_ones(least: int, co
         assert len(classes) == count
         assert {1, 3, 4, 7, 9} <= set(classes) <= set(range(10))
     assert (len(set(map(tuple, drawn))) > 1) == (count == 8)
+
+
+def test_its_prompts_are_known_before_the_model(plain: DataBundle) -> None:
+    texts = replace(ATTACK, init="a picture of a").texts(plain)
+    assert texts[:2] == ["a picture of a apple", "a picture of a lemon"]
+    assert len(texts) == len(plain.class_names)

@@ -88,3 +88,12 @@ def test_what_no_model_could_learn_stops_before_the_work(
     config = resolve()
     with pytest.raises(Exception, match=said):
         Parts({**config, "data": {**config["data"], **changes}}).check()
+
+
+def test_an_attacks_own_prompts_have_to_fit_into_the_context(
+    resolve: Resolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = Parts(resolve())
+    monkeypatch.setattr(type(parts.attack), "texts", lambda *_: ["a lemon", "a " * 20 + "key"])
+    with pytest.raises(ValueError, match=r"prompts of attack tiny are read .* key' is cut off"):
+        parts.check()
