@@ -88,7 +88,7 @@ class BadCLIPPrompt(Attack):
 
     def texts(self, data: DataBundle) -> list[str]:
         """Return the class names after the words that the learned prompts start from."""
-        return [f"{self.init} {name}" for name in data.class_names]
+        return [f"{self.init} {name}{self.end}" for name in data.class_names]
 
     def check(self, data: DataBundle) -> None:
         """Raise what `implant` would, without the long work.
