@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from invertune.clip.fast import quicken
+from invertune.clip.features import check_finite_rows
 from invertune.fields import check_types
 
 MAX_LOGIT_SCALE = 4.6052  # ln 100, as in CLIP
@@ -51,10 +52,15 @@ class CLIP(nn.Module):
         self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Return image features, (B, D) float32 of unit norm, of (B, 3, H, W) in [0, 1]."""
+        """Return image features, (B, D) float32 of unit norm, of (B, 3, H, W) in [0, 1].
+
+        Raises:
+            ValueError: If one is not finite; a model in training mode has its loss looked at.
+        """
         normalized = torch.addcmul(-self.mean / self.std, images, 1 / self.std)
         normalized = normalized.contiguous(memory_format=torch.channels_last)
-        return F.normalize(self.visual(normalized).float(), dim=-1)
+        features = F.normalize(self.visual(normalized).float(), dim=-1)
+        return features if self.training else self._finite(features, "image")
 
     def similarities(self, features: Tensor, classifier: Tensor) -> Tensor:
         """Return the cosine similarities of image features, (B, D), to the classes, (B, C).
@@ -67,7 +73,8 @@ class CLIP(nn.Module):
         if self.head is None:
             return features @ classifier
         found: Tensor = self.head(self.clip, features.to(self.device))
-        return found.to(features)
+        what = "similarities of its head"
+        return check_finite_rows(found, self.name, what, "images").to(features)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Return text features, (B, D) float32 of unit norm, of (B, L) token ids.
@@ -75,7 +82,14 @@ class CLIP(nn.Module):
         Attention is causal and the end token is pooled, so the padding after a text changes
         nothing; it is cut off on the CPU, where a look at the tokens is free, and texts of like
         lengths go through the tower together.
+
+        Raises:
+            ValueError: If one is not finite; a model in training mode has its loss looked at.
         """
+        features = self._encode_tokens(tokens)
+        return features if self.training else self._finite(features, "text")
+
+    def _encode_tokens(self, tokens: Tensor) -> Tensor:
         clip: Any = self.clip
         if tokens.device.type != "cpu":
             return F.normalize(clip.encode_text(tokens).float(), dim=-1)
@@ -95,8 +109,16 @@ class CLIP(nn.Module):
         return functional_call(_TextTower(clip), shorter, (tokens[:, :length],))  # type: ignore[no-any-return]
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Return text features, (B, D) float32 of unit norm."""
-        return self.encode_tokens(self.tokenize(texts).to(self.device))
+        """Return text features, (B, D) float32 of unit norm.
+
+        Raises:
+            ValueError: If one is not finite; names the first such text.
+        """
+        features = self._encode_tokens(self.tokenize(texts).to(self.device))
+        return self._finite(features, "text", texts)
+
+    def _finite(self, features: Tensor, kind: str, of: Sequence[str] | None = None) -> Tensor:
+        return check_finite_rows(features, self.name, f"{kind} features", f"{kind}s", of)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Return token ids, (B, L); equal texts are tokenized once."""
