@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.files import sha256
+from experiments.terminal import printable, say
 
 if TYPE_CHECKING:
     from invertune.clip.checkpoints import Checkpoint
@@ -33,7 +34,7 @@ def describe(checkpoint: Checkpoint) -> str:
         *(("SHA-256", f"{sha256(path)}  {path.name}") for path in checkpoint.files),
         *(("note", note) for note in checkpoint.notes),
     ]
-    return "\n".join(f"{name:{_WIDTH}}{value}" for name, value in rows)
+    return "\n".join(f"{name:{_WIDTH}}{printable(value)}" for name, value in rows)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -49,5 +50,5 @@ def main(argv: Sequence[str]) -> int:
     path = parser.parse_args(list(argv)).checkpoint
     from invertune.clip.checkpoints import read_checkpoint
 
-    print(describe(read_checkpoint(path)))
+    say(describe(read_checkpoint(path)))
     return 0

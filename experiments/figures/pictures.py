@@ -54,7 +54,7 @@ def trigger_rows(folder: Path, best: int, count: int) -> list[Picture]:
     try:
         clean = read_pictures(folder, "clean", count)
         stamped = {title: read_pictures(folder, name, count) for name, title in titles.items()}
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         log.warning("%s: a picture cannot be read: %s", folder, error)
         return []
     shown = {title: images for title, images in stamped.items() if len(images)}
@@ -73,14 +73,22 @@ def trigger_rows(folder: Path, best: int, count: int) -> list[Picture]:
 
 
 def read_pictures(folder: Path, name: str, count: int) -> NDArray[np.uint8]:
-    """Return up to ``count`` pictures, (N, H, W, 3)."""
+    """Return up to ``count`` pictures, (N, H, W, 3).
+
+    Raises:
+        ValueError: If one cannot be read, or they are of several sizes.
+    """
     paths = [folder / f"{name}-{i}.png" for i in range(count)]
-    images = []
-    for path in paths:
-        if path.is_file():
-            with Image.open(path) as image:
-                images.append(np.asarray(image.convert("RGB")))
+    images = [_read_picture(path) for path in paths if path.is_file()]
     return np.stack(images) if images else np.empty((0, 0, 0, 3), np.uint8)
+
+
+def _read_picture(path: Path) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # of a broken picture Pillow and zlib raise types of their own
+        raise ValueError(f"{path.name}: {error or type(error).__name__}") from error
 
 
 def amplified(
