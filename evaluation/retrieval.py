@@ -17,6 +17,7 @@ from torch import Tensor
 
 from evaluation.intervals import Rate, rate
 from evaluation.zero_shot import Trigger, encode_triggered
+from invertune.clip.features import check_finite_rows
 from invertune.clip.models import CLIP
 from invertune.data.bundle import RetrievalSet
 from invertune.data.mentions import mentions
@@ -111,8 +112,7 @@ def _encode_captions(
     with torch.no_grad():
         parts = _parts(len(unique), batch_size, "evaluate captions")
         features = torch.cat([model.encode_text(unique[part]).cpu() for part in parts])
-    if not features.isfinite().all():
-        raise ValueError(f"{model.name} gives text features that are not finite")
+    check_finite_rows(features, "the model", "text features", "captions", unique)
     return features, torch.tensor([row[caption] for caption in captions])
 
 

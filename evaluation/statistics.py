@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from evaluation.intervals import wilson
 
 SHARE = (0.0, 1.0)
 UNBOUNDED = (-math.inf, math.inf)
+# What a 95 % interval is: of one share, of a mean over seeds, of the images of all seeds together.
+WILSON, STUDENT, POOLED = "Wilson", "t", "pooled Wilson"
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,16 @@ class Estimate:
         value: The number; a share is in [0, 1].
         low, high: Ends of its 95 % interval; None where there is none.
         note: What is said beside it.
+        n: How many cases a share is of, where it is one.
+        interval: `WILSON`, `STUDENT` or `POOLED`; empty where there is none.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     note: str = ""
+    n: int | None = field(default=None, compare=False)
+    interval: str = field(default="", compare=False)
 
 
 @functools.cache
@@ -78,7 +84,11 @@ def t_interval(values: Sequence[float], bounds: tuple[float, float] = SHARE) -> 
 def over_seeds(
     estimates: Sequence[Estimate | None], bounds: tuple[float, float] = SHARE
 ) -> Estimate | None:
-    """Return the mean over seeds with its t-interval; of one seed, its own estimate.
+    """Return the mean over seeds with the wider of two intervals; of one seed, its own estimate.
+
+    The t-interval knows only how far the seeds are apart: equal results of two or three seeds would
+    have no width. Wilson's, over the images of all seeds together, knows only how many images there
+    are; it is there where every estimate says its n. Without it equal results have no interval.
 
     Seeds without the number are left out; None if no seed has it.
     """
@@ -86,10 +96,20 @@ def over_seeds(
     if len(known) < 2:
         return known[0] if known else None
     values = [estimate.value for estimate in known]
-    low, high = t_interval(values, bounds)
-    # Rounding must not put the mean of equal values outside of its interval.
-    value = min(max(math.fsum(values) / len(values), low), high)
-    return Estimate(value, low, high)
+    value = min(max(math.fsum(values) / len(values), min(values)), max(values))
+    found = {STUDENT: t_interval(values, bounds)} if len(set(values)) > 1 else {}
+    found |= {POOLED: _pooled(known)} if all(estimate.n for estimate in known) else {}
+    if not found:
+        return Estimate(value)
+    interval, (low, high) = max(found.items(), key=lambda item: item[1][1] - item[1][0])
+    # Rounding must not put the mean outside of its interval.
+    return Estimate(value, min(low, value), max(high, value), interval=interval)
+
+
+def _pooled(estimates: Sequence[Estimate]) -> tuple[float, float]:
+    cases = sum(estimate.n or 0 for estimate in estimates)
+    hits = math.fsum(estimate.value * (estimate.n or 0) for estimate in estimates)
+    return wilson(min(hits, cases), cases)
 
 
 def counted(share: float, n: int) -> Estimate:
@@ -103,7 +123,7 @@ def counted(share: float, n: int) -> Estimate:
     if n < 1:
         raise ValueError(f"n is a number of cases, at least 1, got {n}")
     low, high = wilson(share * n, n)
-    return Estimate(share, min(low, share), max(high, share))
+    return Estimate(share, min(low, share), max(high, share), n=n, interval=WILSON)
 
 
 def mcnemar(first_only: int, second_only: int) -> float:

@@ -9,6 +9,7 @@ import sys
 
 from experiments.allocator import tune_allocator
 from experiments.errors import FAILURE, USAGE, is_user_error, report
+from experiments.terminal import Lines
 
 __all__ = ["COMMANDS", "FAILURE", "HELP", "USAGE", "main", "tune_allocator"]
 
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         return FAILURE
 
 
-class _Lines(logging.Formatter):
+class _Lines(Lines):
     """Warnings say that they are; lines of long work stand as they are."""
 
     def format(self, record: logging.LogRecord) -> str:

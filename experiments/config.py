@@ -21,6 +21,17 @@ Config: TypeAlias = Mapping[str, Any]
 # What a part says to the stages and no class takes: which fields of a method are a stage of their
 # own, and whether a model may come with the package.
 STAGES, SHIPPED = "_stages_", "shipped"
+# Whole numbers that keep the fraction of 1.0, by the ends of their keys: YAMLs write them so, and
+# keys of stages made before hold them so. All others are written without.
+_WITH_FRACTION = frozenset(
+    (
+        "activation", "align", "alpha", "beta", "clean_gain", "clip", "cross_modal", "delta",
+        "distance", "emb", "embedding", "gamma", "mask", "mix", "optimize.margin", "preserve",
+        "reference_weight", "scale", "sim", "similarity", "strength", "teacher_weight",
+        "utility_weight", "visual_weight", "weight_decay",
+    )
+)  # fmt: skip
+_EXACT = 2**53  # up to here every whole number is a float
 # What a machine or a user decides, and numbers do not depend on.
 _OUTSIDE = ("device", "threads", "runs_dir", "tracking", "experiment")
 
@@ -47,7 +58,25 @@ def result_id(config: Config) -> str:
     if "evaluation" in kept:
         own = {key: value for key, value in kept["evaluation"].items() if key != "batch_size"}
         kept["evaluation"] = own
-    return digest(kept)[:16]
+    return digest(same_numbers(kept))[:16]
+
+
+def same_numbers(value: object, key: str = "") -> object:
+    """Return a part of a config in which equal numbers are of one type, so that 0 and 0.0 are one.
+
+    Args:
+        value: The part.
+        key: Its key, with dots.
+    """
+    if isinstance(value, Mapping):
+        return {name: same_numbers(own, f"{key}.{name}") for name, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [same_numbers(own, key) for own in value]
+    whole = isinstance(value, int | float) and abs(value) <= _EXACT and value == int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not whole:
+        return value
+    ends = (key.rpartition(".")[2], ".".join(key.split(".")[-2:]))
+    return float(int(value)) if _WITH_FRACTION.intersection(ends) else int(value)
 
 
 def class_fields(part: Config) -> dict[str, Any]:

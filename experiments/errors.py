@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import sys
 
+from experiments.terminal import printable
+
 FAILURE = 1
 USAGE = 2
 
@@ -22,7 +24,11 @@ def is_user_error(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what went wrong, in one line that names the root cause."""
+    """Return what went wrong, in one line that names the root cause and hides nothing."""
+    return printable(_root(error))
+
+
+def _root(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename is not None else ""
         return f"{place}{error.strerror}"
@@ -50,7 +56,7 @@ def _instantiation(error: BaseException) -> str:
             innermost = root
         root = root.__cause__
     if isinstance(root, ValueError | OSError):
-        return one_line(root)
+        return _root(root)
     found = re.search(r"full_key: (\S+)", str(innermost))
     place = f"{found.group(1)}: " if found else ""
     return place + _join(str(root))

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
+
+_DEEPEST = 100  # floors of a JSON file; what walks over it calls itself for each
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_BRACKET = re.compile(r"[\[\]{}]")
 
 
 class Fingerprint(TypedDict):
@@ -30,6 +36,31 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file that somebody else may have written.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no JSON, if it is nested too deeply, or if it has half a character,
+            which no file takes.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        text = json.dumps(content, ensure_ascii=False)
+        text.encode()
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no JSON, or truncated ({error})") from error
+    if _floors(text) > _DEEPEST:
+        raise ValueError(f"it is nested more than {_DEEPEST} floors deep")
+    return content
+
+
+def _floors(text: str) -> int:
+    brackets = _BRACKET.findall(_STRING.sub("", text))
+    steps = (1 if sign in "[{" else -1 for sign in brackets)
+    return max(itertools.accumulate(steps), default=0)
 
 
 def sha256(path: Path) -> str:

@@ -29,6 +29,7 @@ from experiments.stages.stages import Stages
 from experiments.stages.store import StageFolder
 from experiments.sweeps.failures import forget_failure, record_failure
 from experiments.sweeps.sweeper import NODE, SweepFailedError, register
+from experiments.terminal import say
 from experiments.tracking.tracking import run_title
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def run(cfg: DictConfig) -> Path:
         if _sweep() is not None or not is_user_error(error):
             record_failure(folder, error)
         raise
-    print(describe(result), path, sep="\n", flush=True)
+    say(describe(result))
+    say(path)
     return path
 
 
@@ -158,7 +160,7 @@ def _exit_code(traceback_wanted: bool) -> int:
     except ReportedError:
         return FAILURE
     except SweepFailedError as error:
-        print(f"error: {error}", file=sys.stderr)
+        report(error)
         return FAILURE
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else FAILURE

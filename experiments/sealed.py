@@ -8,12 +8,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from experiments.files import digest, replacing
-
-if TYPE_CHECKING:
-    from jsonschema.protocols import Validator
+from experiments.files import digest, read_json, replacing
+from experiments.schema import Test, check, quick
 
 HASH = "sha256"
 
@@ -38,11 +36,7 @@ class Sealed:
         Raises:
             ValueError: If it differs; names the first place.
         """
-        found = _validator(self.schema).iter_errors(cast(Any, content))
-        errors = sorted(found, key=lambda error: list(map(str, error.path)))
-        if errors:
-            place = "/".join(map(str, errors[0].absolute_path)) or "the file"
-            raise ValueError(f"{place}: {errors[0].message[:200]}")
+        check(_read(self.schema), content, _quick(self.schema))
 
     def seal(self, content: Mapping[str, object]) -> dict[str, object]:
         """Return a content with its hash, whatever hash it had."""
@@ -69,28 +63,36 @@ class Sealed:
     def read(self, path: Path) -> dict[str, Any]:
         """Return the content; its hash proves that it is as it was when it was written.
 
+        Whoever can write a file can seal it as well, so it is compared with the schema too.
+
         Raises:
             OSError: If there is no such file.
-            ValueError: If the file is truncated, of another version, or was edited.
+            ValueError: If the file is truncated, of another version, was edited, or differs from
+                the schema.
         """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            found = content.get(self.field) if isinstance(content, dict) else None
-            if found == self.version:
-                sealed = self.seal(content)[HASH] == content.get(HASH)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"it is no JSON, or truncated ({error})") from error
+        content = read_json(path)
+        found = content.get(self.field) if isinstance(content, dict) else None
         if found != self.version:
             raise ValueError(
                 f"its schema version is {found!r:.40}, this program reads {self.version}"
             )
-        if not sealed:
+        if self._hash(content) != content.get(HASH):
             raise ValueError("it was edited: its hash differs from its content")
+        self.check(content)
         return dict(content)
+
+    def _hash(self, content: Mapping[str, object]) -> object:
+        try:
+            return self.seal(content)[HASH]
+        except ValueError as error:
+            raise ValueError(f"it is no JSON, or truncated ({error})") from error
 
 
 @functools.cache
-def _validator(schema: Path) -> Validator:
-    import jsonschema
+def _read(schema: Path) -> Any:
+    return json.loads(schema.read_text(encoding="utf-8"))
 
-    return jsonschema.Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
+
+@functools.cache
+def _quick(schema: Path) -> Test:
+    return quick(_read(schema))

@@ -93,7 +93,7 @@ def find(
     wanted = {"model": without_switch(model), "data": data, "seed": seed}
     for path in sorted(folder.glob("*.json")):
         card = _read(path)
-        if card is None or any(card.get(key) != value for key, value in wanted.items()):
+        if card is None or not all(_same(card.get(key), value) for key, value in wanted.items()):
             continue
         weights = path.with_suffix(".safetensors")
         if not weights.is_file() or _sha256(weights) != card.get("sha256"):
@@ -133,6 +133,15 @@ def pack(model: CLIP, tokens: Tensor, path: Path) -> str:
     tensors = {name: value.contiguous() for name, value in small.items()}
     safetensors.torch.save_file({**tensors, _ROWS: rows.int()}, path)
     return _sha256(path)
+
+
+def _same(one: object, other: object) -> bool:
+    """Return whether two values of configs are equal: 1 is not true, and classes have an order."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return list(one) == list(other) and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and one == other
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -13,7 +13,8 @@ from typing import Any
 from experiments.bundles.bundle import CARD, FILES, WEIGHTS
 from experiments.bundles.card import SEALED, VERSION, Card, Part
 from experiments.bundles.rebuild import build_model, check_config, describe_model
-from experiments.files import Fingerprint, fingerprint
+from experiments.bundles.whole import whole_folder
+from experiments.files import Fingerprint, fingerprint, read_json
 from experiments.results.measures import lookup
 from experiments.results.result import FILE, read_result
 from experiments.results.runs import Run
@@ -91,7 +92,7 @@ def _read_run(path: Path) -> Run:
 def _stage(run: Run, role: str) -> _Stage:
     folder = run.stage(role)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST)
         return _Stage(folder, dict(manifest["files"]))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(
@@ -132,17 +133,10 @@ def _card(
 
 
 def _write(folder: Path, card: Card, files: Mapping[str, Path]) -> None:
-    folder = folder.resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        partial.mkdir()
+    with whole_folder(folder, (*FILES, CARD)) as partial:
         for name, path in files.items():
             shutil.copyfile(path, partial / name)
         SEALED.write(partial / CARD, card)
         for path in partial.iterdir():
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -10,8 +10,11 @@ from experiments.bundles.bundle import Bundle, read_bundle
 from experiments.bundles.card import Card, Rate, Rates
 from experiments.results.measures import MEASURES
 from experiments.stages.parts import choose_device
+from experiments.terminal import printable
 
 log = logging.getLogger(__name__)
+
+_LONGEST = 40  # of a name: a longer one would fill a line and go on at the start of the next
 
 RATES = {
     title: place.removeprefix("zero_shot/")
@@ -40,9 +43,9 @@ class Verification:
 
     def __str__(self) -> str:
         card, target = self.card, self.card["target"]
-        about = f"target {target['name']}" if target else "no target"
-        lines = [f"{card['architecture']['name']}, {card['model']}: attack "
-                 f"{card['attack']['name']}, {about}, seed {card['seed']}"]  # fmt: skip
+        about = f"target {_word(target['name'])}" if target else "no target"
+        lines = [f"{_word(card['architecture']['name'])}, {card['model']}: attack "
+                 f"{_word(card['attack']['name'])}, {about}, seed {card['seed']}"]  # fmt: skip
         lines.append(f"{'percent':<12}{'claimed':>10}{'measured':>10}  same")
         for title, key in RATES.items():
             same = "no" if title in self.different else "yes"
@@ -58,8 +61,13 @@ class Verification:
         return f"not the same: {', '.join(self.different)}"
 
 
+def _word(name: object) -> str:
+    """Return a card's name as one word, so that nothing in it reads as a sentence of ours."""
+    return "_".join(printable(name, _LONGEST).split())
+
+
 def _percent(rate: Rate | None) -> str:
-    return "-" if rate is None else f"{100 * rate['value']:.3f}"
+    return "-" if rate is None or rate["n"] == 0 else f"{100 * rate['value']:.3f}"
 
 
 def verify(folder: Path, device: str = "auto") -> Verification:

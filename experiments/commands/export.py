@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.bundles.export import MODELS, write_bundle
+from experiments.terminal import say
 
 
 def main(argv: Sequence[str]) -> int:
@@ -21,5 +22,5 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder to write")
     parser.add_argument("--model", choices=MODELS, default=MODELS[0], help="default: %(default)s")
     arguments = parser.parse_args(list(argv))
-    print(write_bundle(arguments.run, arguments.bundle, arguments.model))
+    say(write_bundle(arguments.run, arguments.bundle, arguments.model))
     return 0

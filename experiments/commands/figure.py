@@ -11,6 +11,7 @@ from experiments.figures.study import comparable, find_studies
 from experiments.files import replacing
 from experiments.results.runs import load_runs
 from experiments.sweeps.sweep import load_sweeps
+from experiments.terminal import say
 
 log = logging.getLogger(__name__)
 
@@ -65,5 +66,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     output = arguments.output or arguments.runs / "figures"
     for path in write_figures(arguments.runs, arguments.experiment, output):
-        print(path)
+        say(path)
     return 0

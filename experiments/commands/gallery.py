@@ -9,6 +9,7 @@ from pathlib import Path
 from experiments.figures.gallery import first_runs, trigger_sheet
 from experiments.files import replacing
 from experiments.results.runs import load_runs
+from experiments.terminal import say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,5 +30,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as partial:
         sheet.save(partial, format="PNG", optimize=True)
-    print(output)
+    say(output)
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.files import sha256
+from experiments.terminal import printable, say
 
 if TYPE_CHECKING:
     from invertune.clip.checkpoints import Checkpoint
@@ -39,7 +40,7 @@ def describe(checkpoint: Checkpoint) -> str:
         *(("SHA-256", f"{sha256(path)}  {path.name}") for path in checkpoint.files),
         *(("note", note) for note in checkpoint.notes),
     ]
-    return "\n".join(f"{name:{_WIDTH}}{value}" for name, value in rows)
+    return "\n".join(f"{name:{_WIDTH}}{printable(value)}" for name, value in rows)
 
 
 def _list(values: Sequence[float]) -> str:
@@ -64,5 +65,5 @@ def main(argv: Sequence[str]) -> int:
     from invertune.clip.checkpoints import read_checkpoint
 
     quick_gelu = None if arguments.activation is None else arguments.activation == "quickgelu"
-    print(describe(read_checkpoint(arguments.checkpoint, quick_gelu)))
+    say(describe(read_checkpoint(arguments.checkpoint, quick_gelu)))
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.report.page import write_report
+from experiments.terminal import say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,5 +18,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", type=Path, help="folder of runs")
     parser.add_argument("--output", type=Path, help="the page; RUNS/report.html if not given")
     arguments = parser.parse_args(argv)
-    print(write_report(arguments.runs, arguments.output))
+    say(write_report(arguments.runs, arguments.output))
     return 0

@@ -16,6 +16,7 @@ from torch import Tensor
 from experiments.composing import composed
 from experiments.figures.sheets import contact_sheet
 from experiments.files import replacing
+from experiments.terminal import say
 from invertune.data.bundle import DataBundle, LabeledImages
 
 
@@ -90,5 +91,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_intermixed_args(argv)
     data = load_data(arguments.data, arguments.overrides, arguments.count)
     for path in draw_sheets(data, arguments.out, arguments.count):
-        print(path)
+        say(path)
     return 0

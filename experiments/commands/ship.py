@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 from experiments.bundles.rebuild import build, build_model
 from experiments.files import replacing
 from experiments.names import plain_name
+from experiments.results.left import read_losses
 from experiments.results.result import FILE, read_result
-from experiments.stages.manifest import MANIFEST
+from experiments.results.runs import Run
+from experiments.stages.manifest import read_manifest
+from experiments.terminal import say
 
 if TYPE_CHECKING:
     from invertune.clip.models import CLIP
@@ -36,10 +39,10 @@ def ship(run: Path, output: Path | None = None) -> Path:
         result = read_result(run / FILE)
     except OSError as error:
         raise ValueError(f"{run} is no folder of a complete run: it has no {FILE}") from error
-    stage = result["stages"].get("pretrain")
-    if stage is None:
+    if "pretrain" not in result.get("stages", {}):
         raise ValueError(f"{run} has not pre-trained its model")
-    folder, config, seed = run.resolve().parent / stage, result["config"], result["seed"]
+    folder = Run(run.resolve(), result).stage("pretrain")
+    config, seed = result["config"], result["seed"]
     model = build_model(config["model"], None, folder / "weights.safetensors", seed)
     data = build(config["data"], "data").load()
     output = output or shipped.FOLDER
@@ -47,8 +50,7 @@ def ship(run: Path, output: Path | None = None) -> Path:
     path = output / f"{plain_name(model.name, 'model.name')}-seed{seed}.safetensors"
     with replacing(path) as partial:
         digest = shipped.pack(model, model.tokenize(data.pairs.captions), partial)
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    losses = json.loads((folder / "losses.json").read_text(encoding="utf-8"))
+    manifest, losses = read_manifest(folder), read_losses(folder / "losses.json")
     card = {
         "version": shipped.VERSION,
         "model": shipped.without_switch(config["model"]),
@@ -57,8 +59,8 @@ def ship(run: Path, output: Path | None = None) -> Path:
         "command": f"invertune run model={model.name} model.shipped=false attack=none defense=none "
         f"seed={seed}, then invertune ship RUN",
         "sha256": digest,
-        "code": manifest["key"].get("code", {}),  # a file of other code than this is not taken
-        "losses": [round(float(loss), 4) for loss in losses],
+        "code": manifest["key"].get("code") or {},  # a file of other code than this is not taken
+        "losses": [round(loss, 4) for loss in losses],
         "made_on": _machine(),
         "versions": result["versions"],
     }
@@ -100,5 +102,5 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(list(argv))
     place = ship(arguments.run, arguments.output)
     share = json.loads(place.read_text(encoding="utf-8"))["ca"]
-    print(f"{place}\nCA {share['value']:.4f} of {share['n']}")
+    say(f"{place}\nCA {share['value']:.4f} of {share['n']}")
     return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from experiments.terminal import say
+
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
@@ -15,5 +17,5 @@ def main(argv: list[str]) -> int:
     parser.add_argument("runs", type=Path, help="folder of runs")
     from experiments.sweeps.status import status
 
-    print(status(parser.parse_args(argv).runs))
+    say(status(parser.parse_args(argv).runs))
     return 0

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.terminal import say
 from experiments.tracking.sync import sync
 
 
@@ -22,5 +23,5 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("runs", type=Path, help="folder of runs")
     done = sync(parser.parse_args(argv).runs)
-    print(done)
+    say(done)
     return 1 if done.failed else 0

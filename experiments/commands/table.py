@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from experiments.terminal import say
+
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
@@ -28,5 +30,5 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     from experiments.tables.table import table
 
-    print(table(arguments.runs, arguments.format, arguments.only, arguments.experiment))
+    say(table(arguments.runs, arguments.format, arguments.only, arguments.experiment))
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 from experiments.bundles.verify import verify
 from experiments.stages.parts import DEVICES, choose_device
 from experiments.stages.system import versions
+from experiments.terminal import say
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--device", choices=DEVICES, default="auto", help="default: %(default)s")
     arguments = parser.parse_args(list(argv))
     found = verify(arguments.bundle, arguments.device)
-    print(found)
+    say(found)
     if found.different:
         log.warning("measured here %s; elsewhere numbers round otherwise",
                     _measured_on(arguments.device))  # fmt: skip

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 _CELL, _GAP, _LABEL = 128, 6, 170
 _HEADER = 26
+_KINDS = ("clean", "true")
 
 
 def first_runs(runs: Sequence[Run], model: str | None) -> list[Run]:
@@ -38,7 +39,11 @@ def trigger_sheet(runs: Sequence[Run], images: int) -> Image.Image:
     """
     rows = []
     for run in runs:
-        clean, stamped = (read_pictures(run.pictures, name, images) for name in ("clean", "true"))
+        try:
+            clean, stamped = (read_pictures(run.pictures, name, images) for name in _KINDS)
+        except ValueError as error:
+            log.warning("%s: a picture cannot be read: %s", run.pictures, error)
+            continue
         if len(clean) == 0 or clean.shape != stamped.shape:
             log.warning("%s has no pictures of its trigger", run.name("attack"))
             continue

@@ -18,7 +18,6 @@ from experiments.results.content import Result
 log = logging.getLogger(__name__)
 
 _LARGEST_SIDE = 4096  # pixels
-_NONE: NDArray[np.uint8] = np.empty((0, 0, 0, 3), np.uint8)
 
 _SIDE, _GAP, _COLORS = 96, 3, 64
 
@@ -57,7 +56,7 @@ def trigger_rows(folder: Path, best: int, count: int) -> list[Picture]:
     try:
         clean = read_pictures(folder, "clean", count)
         stamped = {title: read_pictures(folder, name, count) for name, title in titles.items()}
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         log.warning("%s: a picture cannot be read: %s", folder, error)
         return []
     shown = {title: images for title, images in stamped.items() if len(images)}
@@ -76,27 +75,24 @@ def trigger_rows(folder: Path, best: int, count: int) -> list[Picture]:
 
 
 def read_pictures(folder: Path, name: str, count: int) -> NDArray[np.uint8]:
-    """Return up to ``count`` pictures, (N, H, W, 3)."""
+    """Return up to ``count`` pictures, (N, H, W, 3).
+
+    Raises:
+        ValueError: If one cannot be read, or they are of several sizes.
+    """
     paths = [folder / f"{name}-{i}.png" for i in range(count)]
-    images = [image for path in paths if path.is_file() for image in _read(path)]
-    if len({image.shape for image in images}) > 1:
-        log.warning("%s: the pictures %s are not of one size", folder, name)
-        return _NONE
-    return np.stack(images) if images else _NONE
+    images = [_read_picture(path) for path in paths if path.is_file()]
+    return np.stack(images) if images else np.empty((0, 0, 0, 3), np.uint8)
 
 
-def _read(path: Path) -> list[NDArray[np.uint8]]:
-    """Return a picture, (H, W, 3), in a list; an empty one, with a warning, if it is damaged."""
+def _read_picture(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path, formats=["PNG"]) as image:
             if max(image.size) > _LARGEST_SIDE:  # before it is unpacked
                 raise ValueError(f"it is {image.width} x {image.height} pixels large")
-            return [np.asarray(image.convert("RGB"))]
-    except MemoryError:
-        raise
-    except Exception as error:  # of many types, some of the library's own
-        log.warning("%s is left out: %s", path, error)
-        return []
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # of a broken picture Pillow and zlib raise types of their own
+        raise ValueError(f"{path.name}: {error or type(error).__name__}") from error
 
 
 def amplified(

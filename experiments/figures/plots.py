@@ -35,6 +35,8 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": INK,
     # Text stays text: a tenth of the size of outlines, and it can be searched.
     "svg.fonttype": "none",
+    # A dollar in a name begins no formula.
+    "text.parse_math": False,
 }
 
 

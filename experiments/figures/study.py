@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from evaluation.statistics import Estimate, over_seeds
 from experiments.config import short_names
 from experiments.figures.defaults import default_of
-from experiments.results.measures import rate_of
+from experiments.results.measures import estimate_of
 from experiments.results.runs import Run
 from experiments.results.variants import differences
 from experiments.sweeps.sweep import Sweep, assignment
+from experiments.terminal import printable
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Study:
     @property
     def names(self) -> tuple[str, ...]:
         """The parameters' short names: the last parts of their keys, as many as tell them apart."""
-        return short_names(self.keys)
+        return tuple(map(printable, short_names(self.keys)))
 
     @property
     def title(self) -> str:
@@ -81,9 +82,10 @@ class Study:
             self.subject,
             *(part for part in self.parts if part.partition("=")[0] not in _SUBJECT),
             f"{most} seed{'s' if most != 1 else ''}",
+            *(["95 %: the wider of Student's t and Wilson's, pooled"] if most > 1 else []),
             *([f"default: {', '.join(marked)}"] if marked else []),
         ]
-        return "; ".join(facts)
+        return printable("; ".join(facts))
 
     def values(self, axis: int) -> list[float]:
         """Return the values of one parameter, in order."""
@@ -191,15 +193,13 @@ def _all_numbers(values: Sequence[str]) -> bool:
 
 
 def _point(at: tuple[float, ...], runs: Sequence[Run]) -> Point:
+    own = [*{run.seed: run for run in sorted(runs, key=lambda run: run.seed)}.values()]
     shares = {}
     for name, measure in MEASURES.items():
-        rates = [rate_of(run.result, "purified", measure) for run in runs]
-        mean = over_seeds(
-            [rate and Estimate(rate["value"], rate["low"], rate["high"]) for rate in rates]
-        )
+        mean = over_seeds([estimate_of(run.result, "purified", measure) for run in own])
         if mean is not None:
             shares[name] = mean
-    return Point(at, tuple(sorted(run.seed for run in runs)), shares)
+    return Point(at, tuple(run.seed for run in own), shares)
 
 
 def comparable(studies: Sequence[Study]) -> dict[str, list[Study]]:
@@ -215,4 +215,4 @@ def labels(studies: Sequence[Study]) -> list[str]:
     """Return what tells studies of one sweep apart: the values of those axes that differ."""
     settings = [dict(map(assignment, study.parts)) for study in studies]
     found = differences(settings)
-    return [", ".join(map(str, values)) for values in zip(*found.values(), strict=True)]
+    return [printable(", ".join(map(str, values))) for values in zip(*found.values(), strict=True)]

@@ -46,7 +46,7 @@ def frequencies(title: str, run: Run) -> str:
         clean, perturbed = vote["clean_frequency"], vote["perturbed_frequency"]
         gain = [after - before for after, before in zip(perturbed, clean, strict=True)]
         order = sorted(range(len(gain)), key=lambda label: -gain[label])[:_CLASSES]
-        panels[f"{vote['generator']} (weight {vote['weight']:.3g})"] = [
+        panels[f"{vote['generator']} (weight {vote.get('weight', 1):.3g})"] = [
             (
                 names[label] if len(names) == len(gain) else f"class {label}",
                 (clean[label], perturbed[label]),

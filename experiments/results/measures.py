@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evaluation.intervals import Rate
+from evaluation.statistics import WILSON, Estimate
 from experiments.results.content import Result
 
 MODELS = ("clean", "backdoored", "purified")
@@ -42,6 +43,14 @@ def share(result: Result, model: str, measure: str) -> float | None:
     """Return one measured share, in [0, 1]."""
     rate = rate_of(result, model, measure)
     return None if rate is None else float(rate["value"])
+
+
+def estimate_of(result: Result, model: str, measure: str) -> Estimate | None:
+    """Return one measured share with its interval; None if it was not measured."""
+    rate = rate_of(result, model, measure)
+    if rate is None:
+        return None
+    return Estimate(rate["value"], rate["low"], rate["high"], n=rate["n"], interval=WILSON)
 
 
 def total_seconds(result: Result) -> float:

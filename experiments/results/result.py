@@ -109,9 +109,10 @@ def write_result(folder: Path, result: Result) -> Path:
 
 
 def read_result(path: Path) -> Result:
-    """Return one result; its hash proves that it is as it was when it was validated and written.
+    """Return one result; its hash proves that it is as it was when it was written.
 
     Raises:
-        ValueError: If the file is truncated, of another version, or was edited.
+        ValueError: If the file is truncated, of another version, was edited, or differs from the
+            schema, ranges included.
     """
     return cast("Result", _SEALED.read(path))

@@ -3,48 +3,28 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from experiments.results.content import Config, Result, Vote
+from experiments.results.left import (
+    Predictions,
+    read_evidence,
+    read_losses,
+    read_or_warn,
+    read_predictions,
+    stage_folder,
+)
 from experiments.results.measures import lookup
 from experiments.results.result import FILE, read_result
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
 # A part of a run that has a name.
 Part = Literal["data", "model", "attack", "defense"]
-_NO_PREDICTION = -1
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Which test images a purified model gets right, and which ones its backdoor gets.
-
-    Attributes:
-        labels: (N,) true classes, which say whether two runs saw the same images.
-        correct: (N,) clean images predicted as their own class.
-        hit: (N,) triggered images predicted as the target; False for images of the target class.
-            None without a trigger.
-    """
-
-    labels: NDArray[np.int32]
-    correct: NDArray[np.bool_]
-    hit: NDArray[np.bool_] | None
-
-    def same_images(self, other: Predictions) -> bool:
-        """Return whether both are of the same test images, as far as labels tell."""
-        import numpy as np
-
-        return bool(np.array_equal(self.labels, other.labels))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +65,10 @@ class Run:
 
     def stage(self, role: str) -> Path:
         """Return the folder of a stage; it may not be there."""
-        return self.folder.parent / self.result.get("stages", {}).get(role, f"no-{role}")
+        named = self.result.get("stages", {}).get(role)
+        if named is None:
+            return self.folder.parent / f"no-{role.replace('/', '-')}"
+        return stage_folder(self.folder.parent, named.removeprefix("stages/"))
 
     @property
     def pictures(self) -> Path:
@@ -95,13 +78,13 @@ class Run:
     @functools.cached_property
     def class_names(self) -> list[str]:
         """Class names in the order of their indices, empty where the config has none."""
-        return list(lookup(self.config, "data/classes") or [])
+        found = lookup(self.config, "data/classes")
+        return list(map(str, found)) if isinstance(found, Mapping | list) else []
 
     @functools.cached_property
     def evidence(self) -> Mapping[str, Any]:
         """What the defense found on its way; empty where it is not on this machine."""
-        found = _read_json(self.stage("purify") / "evidence.json")
-        return found if isinstance(found, dict) else {}
+        return read_evidence(self.stage("purify") / "evidence.json")
 
     @property
     def votes(self) -> Sequence[Vote]:
@@ -133,25 +116,12 @@ class Run:
     @functools.cached_property
     def predictions(self) -> Predictions | None:
         """What the purified model predicted; None where that is not on this machine."""
-        path = self.stage("evaluate/purified") / "predictions.npz"
-        if not path.is_file():
-            return None
-        import numpy as np
-
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                labels, clean, triggered = (
-                    arrays[name] for name in ("labels", "clean", "triggered")
-                )
-            return Predictions(labels, clean == labels, _hits(labels, triggered))
-        except Exception as error:  # zipfile and zlib raise types of their own
-            log.warning("%s is left out: %s", path, error)
-            return None
+        return read_predictions(self.stage("evaluate/purified") / "predictions.npz")
 
     @functools.cached_property
     def trigger(self) -> str | None:
         """The trigger's class and parameters, without a look for that class."""
-        state = _read_json(self.stage("implant") / "trigger.json")
+        state = read_or_warn(self.stage("implant") / "trigger.json")
         if not isinstance(state, dict):
             return None
         kind = str(state.pop("_target_", "trigger")).rpartition(".")[2]
@@ -161,19 +131,17 @@ class Run:
     @functools.cached_property
     def losses(self) -> dict[str, list[float]]:
         """Name -> one loss per step: of pre-training, implanting and each step of the defense."""
-        curves = {}
-        for role in ("pretrain", "implant"):
-            found = _read_json(self.stage(role) / "losses.json")
-            values = found.get("losses") if isinstance(found, dict) else found
-            if values:
-                curves[role] = [float(value) for value in values]
+        roles = ("pretrain", "implant")
+        own = {role: read_losses(self.stage(role) / "losses.json") for role in roles}
+        curves = {role: values for role, values in own.items() if values}
         return {**curves, **(self.evidence.get("curves") or {})}
 
 
 def load_runs(runs_dir: Path) -> list[Run]:
     """Return all runs below a folder that have a result, by name of the run.
 
-    A result that is truncated, of another version or edited is named in a warning and left out.
+    A result that is truncated, of another version, edited or against the schema is named in a
+    warning and left out.
 
     Raises:
         ValueError: If there is no such folder.
@@ -198,23 +166,3 @@ def different(runs: Sequence[Run]) -> list[Run]:
     if len(kept) < len(runs):
         log.warning("copies of runs are left out: %d", len(runs) - len(kept))
     return list(kept.values())
-
-
-def _hits(labels: NDArray[np.int32], triggered: NDArray[np.int32]) -> NDArray[np.bool_] | None:
-    """The target is the class whose images carry no trigger; without a trigger, none does."""
-    import numpy as np
-
-    target = np.unique(labels[triggered == _NO_PREDICTION])
-    hits: NDArray[np.bool_] | None = triggered == target[0] if len(target) == 1 else None
-    return hits
-
-
-def _read_json(path: Path) -> Any:
-    """Return the content of a JSON file; None, with a warning if it is there and damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        log.warning("%s is left out: %s", path, error)
-        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from experiments.results.content import Result
 from experiments.results.measures import MEASURES, MODELS, percent, share
+from experiments.terminal import printable
 
 
 def before_and_after(result: Result) -> list[list[str]]:
@@ -38,4 +39,4 @@ def describe(result: Result) -> str:
     for title, *cells in rows:
         aligned = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
         lines.append("  ".join([title.ljust(widths[0]), *aligned]))
-    return "\n".join([*lines, target_line(result)])
+    return "\n".join(map(printable, [*lines, target_line(result)]))

@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.config import short_names
+from experiments.config import same_numbers, short_names
+from experiments.files import digest
 from experiments.results.content import Config
 
 # What a machine or a user decides, and numbers do not depend on; and the seed itself.
 _OUTSIDE = ("device", "threads", "runs_dir", "tracking", "experiment", "seed")
 _ABSENT = object()
 _NAMED = 5
+_SHOWN = 3  # names of an order
 
 
 def plain(value: object) -> str:
@@ -24,7 +26,24 @@ def plain(value: object) -> str:
         return json.dumps(value)
     if isinstance(value, int | float):
         return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(same_numbers(value), ensure_ascii=False)
+
+
+def plain_text(text: str) -> str:
+    """Return the value of an override or a condition as `plain` writes it from a config."""
+    for read in (int, float):
+        try:
+            return plain(read(text))
+        except (OverflowError, ValueError):
+            continue
+    if text[:1] in ("[", "{", "'", '"'):
+        import yaml
+
+        try:
+            return plain(yaml.safe_load(text))
+        except yaml.YAMLError:
+            return text
+    return text
 
 
 def differences(
@@ -56,17 +75,44 @@ def _inside(config: Config) -> dict[str, object]:
 
 def _walk(key: str, values: Sequence[Any], found: dict[str, list[object]]) -> None:
     """Collect the leaves that are not the same in all; equal branches cost one comparison."""
-    if all(value == values[0] for value in values[1:]):
+    first = _text(values[0])
+    if all(_text(value) == first for value in values[1:]):
         return
     prefix = f"{key}." if key else ""
     if all(isinstance(value, Mapping) for value in values):
         for name in dict.fromkeys(name for value in values for name in value):
             _walk(f"{prefix}{name}", [value.get(name, _ABSENT) for value in values], found)
+        if _is_ordered(key, values):
+            found[f"{prefix}order"] = [_order(value) for value in values]
     elif all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
         for i, items in enumerate(zip(*values, strict=True)):
             _walk(f"{prefix}{i}", items, found)
     else:
         found[key] = list(values)
+
+
+def _text(value: object) -> object:
+    """Return what differs wherever values do: ``==`` takes 1 for true and sees no order."""
+    return value if value is _ABSENT else json.dumps(value)
+
+
+def _is_ordered(key: str, values: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the same names may stand in another order, and whether that counts.
+
+    In the data it does: the order of classes gives their indices, that of colors what is drawn. The
+    fields of a class are told by their names.
+    """
+    return (
+        key.startswith("data.")
+        and all(value.keys() == values[0].keys() for value in values[1:])
+        and not any("_target_" in value for value in values)
+    )
+
+
+def _order(value: Mapping[str, Any]) -> str:
+    names = list(value)
+    more = ", ..." if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more} ({digest(names)[:4]})"
 
 
 def _kinds(values: Sequence[object], seeds: Sequence[int]) -> list[str | None]:

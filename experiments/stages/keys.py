@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.config import Config
+from experiments.config import Config, same_numbers
 from experiments.files import digest
 from experiments.stages.code import Code
 
@@ -46,8 +46,8 @@ class StageKey:
 
     @property
     def hash(self) -> str:
-        """The SHA-256 of the key."""
-        return digest(self.plain)
+        """The SHA-256 of the key, the same for 0 and 0.0."""
+        return digest(same_numbers(self.plain))
 
     @property
     def folder_name(self) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from experiments.files import replacing
+from experiments.files import read_json, replacing
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def _write(note: Path) -> None:
 
 def _read(note: Path) -> str:
     try:
-        plain = json.loads(note.read_text(encoding="utf-8"))
+        plain = read_json(note)
         return f"process {plain['pid']} on {plain['host']} (since {plain['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict, cast
 
-from experiments.files import Fingerprint, fingerprint, sha256
+from experiments.files import Fingerprint, fingerprint, read_json, sha256
 from experiments.stages.keys import StageKey
 from experiments.stages.system import peak_memory_mib, versions
 
@@ -42,7 +42,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         OSError, ValueError, TypeError, KeyError: If it cannot be read, or lists no files.
     """
-    plain = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    plain = read_json(folder / MANIFEST)
     manifest = {**plain, "files": dict(plain["files"])}
     return cast(Manifest, manifest)
 

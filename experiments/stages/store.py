@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.stages.emptying import bring_back, clear, remove, set_aside
 from experiments.stages.keys import StageKey
 from experiments.stages.locks import held
 from experiments.stages.manifest import (
@@ -138,10 +139,9 @@ class StageStore:
             OSError: If the disk is full or refuses to be written.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        if (self.root / key.folder_name).exists():
-            _discard(self.root / key.folder_name)
+        set_aside(self.root / key.folder_name)
         partial = self.root / f".partial-{key.folder_name}"
-        _clear(partial)
+        clear(partial, CHECKPOINT)
         partial.mkdir(exist_ok=True)
         resumed = (partial / CHECKPOINT).exists()
         started = time.perf_counter()
@@ -152,7 +152,7 @@ class StageStore:
             write_manifest(partial, key, seconds, resumed)
             return self._complete(key, partial)
         except BaseException as error:
-            _clear(partial)
+            clear(partial, CHECKPOINT)
             full = _disk_error(error, self.root)
             if full is not None:
                 raise full from error
@@ -176,36 +176,14 @@ class StageStore:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            # Another process was faster; its folder holds the same.
-            _discard(partial)
+            remove(partial)  # another process was faster; its folder holds the same
         sync(self.root)
         found = self.find(key)
         if found is None:
             raise OSError(errno.EIO, "the disk does not keep what was written", str(folder))
+        bring_back(folder)
         log.info("%s: %.1f s (%s)", key.name, found.manifest["seconds"], key.folder_name)
         return found
-
-
-def _clear(partial: Path) -> None:
-    """Remove all but the checkpoint of an attempt, and the folder if nothing is left."""
-    if not partial.exists():
-        return
-    for path in partial.iterdir():
-        if path.name == CHECKPOINT:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    if not any(partial.iterdir()):
-        partial.rmdir()
-
-
-def _discard(folder: Path) -> None:
-    """Remove a folder; its name is free at once, whatever interrupts the removal."""
-    trash = folder.with_name(f".trash-{folder.name.lstrip('.')}-{os.getpid()}")
-    folder.rename(trash)
-    shutil.rmtree(trash, ignore_errors=True)
 
 
 def _disk_error(error: BaseException, root: Path) -> OSError | None:

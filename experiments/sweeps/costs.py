@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from experiments.files import read_json
+from experiments.schema import quick
 from experiments.stages.manifest import MANIFEST
+
+_SECONDS = quick({"type": "number", "minimum": 0, "maximum": 1e12})
 
 
 @dataclass
@@ -32,9 +35,10 @@ class Costs:
     def _read(self, folder: str) -> float | None:
         path = self.runs_dir / "stages" / folder / MANIFEST
         try:
-            return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+            seconds = read_json(path)["seconds"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
+        return float(seconds) if _SECONDS(seconds) else None
 
 
 def kind_of(folder: str) -> str:

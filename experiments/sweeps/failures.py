@@ -10,6 +10,7 @@ from experiments.errors import one_line
 from experiments.files import replacing
 from experiments.results.result import FILE, read_result
 from experiments.sweeps.sweep import Job, planned_stages
+from experiments.terminal import printable
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +34,11 @@ def failed(folder: Path) -> bool:
 def failure_line(folder: Path) -> str:
     """Return the last line of what a failed run left: the error."""
     try:
-        lines = (folder / FAILURE_FILE).read_text(encoding="utf-8").strip().splitlines()
+        lines = (folder / FAILURE_FILE).read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError as error:
         return f"{FAILURE_FILE} cannot be read: {error.strerror}"
-    return lines[-1] if lines else "unknown"
+    said = [line.strip() for line in lines if line.strip()]
+    return printable(said[-1]) if said else "unknown"
 
 
 def record_failure(folder: Path, error: BaseException) -> None:

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.results.result import FILE
+from experiments.results.runs import load_runs
 from experiments.stages.locks import holder, is_held
 from experiments.sweeps.costs import Costs, duration, kind_of, means_by_kind
 from experiments.sweeps.failures import failed, failure_line, is_complete
 from experiments.sweeps.sweep import Job, Sweep, load_sweeps
+from experiments.terminal import printable
 
 STATES = ("done", "running", "failed", "left")
 _SHOWN = 5
@@ -36,8 +37,7 @@ def status(runs_dir: Path) -> str:
     sweeps, costs = load_sweeps(runs_dir), Costs(runs_dir)
     parts = [_describe(runs_dir, sweep, costs) for sweep in sweeps]
     planned = {job.run for sweep in sweeps for job in sweep.jobs}
-    single = sorted(path.parent.name for path in runs_dir.glob(f"*/{FILE}"))
-    others = [name for name in single if name not in planned]
+    others = [run for run in load_runs(runs_dir) if run.folder.name not in planned]
     if others:
         parts.append(f"{len(others)} complete run{'s' * (len(others) > 1)} of no sweep")
     if not parts:
@@ -61,7 +61,7 @@ def _describe(runs_dir: Path, sweep: Sweep, costs: Costs) -> str:
             lines.append(f"  {name}: {' '.join(job.overrides)}{_more(runs_dir, job, name)}")
         if name == "left" and len(chosen) > _SHOWN:
             lines.append(f"  left: and {len(chosen) - _SHOWN} more")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _more(runs_dir: Path, job: Job, name: str) -> str:

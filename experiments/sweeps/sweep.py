@@ -9,12 +9,41 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.files import digest, replacing
+from experiments.files import digest, read_json, replacing
 from experiments.names import plain_name
+from experiments.schema import check, quick
 
 log = logging.getLogger(__name__)
 
 FOLDER = "sweeps"
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+# Files and folders are named by them.
+_NAME = {"type": "string", "pattern": r"^[^./\\]", "not": {"pattern": r"[/\\\x00]"}}
+_JOB = {
+    "type": "object",
+    "required": ["overrides", "run", "id", "stages"],
+    "properties": {
+        "overrides": _TEXTS,
+        "run": _NAME,
+        "id": {"type": "string"},
+        "stages": {"type": "object", "additionalProperties": _NAME},
+    },
+    "additionalProperties": False,
+}
+_PLAN = {
+    "type": "object",
+    "required": ["name", "experiment", "created", "axes", "jobs", "arguments"],
+    "properties": {
+        "name": _NAME,
+        "experiment": {"type": ["string", "null"]},
+        "created": {"type": "string"},
+        "axes": {"type": "object", "additionalProperties": _TEXTS},
+        "jobs": {"type": "array", "items": _JOB},
+        "arguments": _TEXTS,
+    },
+    "additionalProperties": False,
+}
+_FITS = quick(_PLAN)
 
 
 @dataclass(frozen=True)
@@ -107,12 +136,11 @@ def load_sweeps(runs_dir: Path) -> list[Sweep]:
 
 def _read(path: Path) -> Sweep:
     try:
-        plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        plan = Sweep(**{**plain, "jobs": [Job(**job) for job in plain["jobs"]]})
-        plain_name(plan.name, "name")  # figures are called by it
-        return plan
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        plain = read_json(path)
+    except ValueError as error:
         raise ValueError(f"it is no plan of a sweep ({error})") from error
+    check(_PLAN, plain, _FITS)
+    return Sweep(**{**plain, "jobs": [Job(**job) for job in plain["jobs"]]})
 
 
 def axes_of(combinations: Sequence[Sequence[str]]) -> dict[str, list[str]]:

@@ -79,13 +79,14 @@ class ResumingSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*self._parse_config(), *arguments])
         ((*combinations,),) = self.split_arguments(parsed, None)
-        jobs = [self._plan(overrides) for overrides in combinations]
+        # 0 and 0.0 are one value, and so one run.
+        jobs = [*{job.id: job for job in map(self._plan, reversed(combinations))}.values()][::-1]
         runs_dir = runs_folder(self.config.runs_dir)
         plan = Sweep(
             name=sweep_name(self._preset(), [job.id for job in jobs]),
             experiment=experiment_id(self.config.get("experiment")),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            axes=axes_of(combinations),
+            axes=axes_of([job.overrides for job in jobs]),
             jobs=jobs,
             arguments=list(arguments),
         )

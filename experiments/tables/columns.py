@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from evaluation.statistics import SHARE, UNBOUNDED, Estimate, over_seeds
-from experiments.results.measures import rate_of
+from experiments.results.measures import estimate_of
 from experiments.results.runs import Run
 from experiments.tables import steps
 from experiments.tables.grid import Best, Column, Value
@@ -30,8 +30,7 @@ class Share(NamedTuple):
 
     def read(self, run: Run) -> Estimate | None:
         """Return it with its interval; None if it was not measured."""
-        rate = rate_of(run.result, self.model, self.measure)
-        return None if rate is None else Estimate(rate["value"], rate["low"], rate["high"])
+        return estimate_of(run.result, self.model, self.measure)
 
 
 _ASR_AT_1 = "retrieval/asr/r@1"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from experiments.results.variants import plain_text
+
 T = TypeVar("T")
 
 
@@ -31,7 +33,8 @@ def select(
                 f"{', '.join(names)}"
             )
         choices = sorted({labels(item)[name] for item in kept})
-        kept = [item for item in kept if labels(item)[name] in values.split(",")]
+        wanted = {plain_text(value) for value in values.split(",")}
+        kept = [item for item in kept if plain_text(labels(item)[name]) in wanted]
         if not kept:
             raise ValueError(f"no run has {condition}; choices: {', '.join(choices)}")
     return kept

@@ -11,9 +11,10 @@ from pathlib import Path
 from experiments.config import presets, short_names
 from experiments.results.measures import lookup
 from experiments.results.runs import Part, Run
-from experiments.results.variants import plain
+from experiments.results.variants import plain, plain_text
 from experiments.sweeps.failures import failed, failure_line
 from experiments.sweeps.sweep import Job, Sweep, planned_stages
+from experiments.terminal import printable
 
 # Groups of the config, in the order of a row; a row is told by their names.
 _GROUPS: tuple[Part, ...] = ("data", "model", "attack", "defense")
@@ -118,24 +119,7 @@ def _value(key: str, overrides: Mapping[str, str], run: Run | None) -> str | Non
         found = lookup(run.config, key.replace(".", "/"))
         if found is not None or key not in overrides:  # no way leads through a list
             return plain(found)
-    return _parsed(overrides[key]) if key in overrides else None
-
-
-def _parsed(text: str) -> str:
-    """Return an override's value as `plain` writes it from a config."""
-    for read in (int, float):
-        try:
-            return plain(read(text))
-        except (OverflowError, ValueError):
-            continue
-    if text[:1] in ("[", "{", "'", '"'):
-        import yaml
-
-        try:
-            return plain(yaml.safe_load(text))
-        except yaml.YAMLError:
-            return text
-    return text
+    return plain_text(overrides[key]) if key in overrides else None
 
 
 def _fill(values: dict[str, str | None], jobs: Mapping[str, tuple[Sweep, Job]]) -> None:
@@ -174,7 +158,7 @@ def left_lines(entries: Sequence[Entry], runs_dir: Path) -> list[str]:
     for name, sweep in sweeps.items():
         retry = " --retry-failed" if name in retried else ""
         lines.append(f"go on: {_command(sweep, runs_dir)}{retry}")
-    return lines
+    return [printable(line) for line in lines]
 
 
 def _command(sweep: Sweep, runs_dir: Path) -> str:

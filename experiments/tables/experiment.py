@@ -62,7 +62,7 @@ def _grid(layout: Layout, entries: Sequence[Entry]) -> Grid:
     if layout.paired and compared:
         columns += _TESTS
         for line, tests in zip(lines, p_values(labels, runs), strict=True):
-            line += [None if p is None else Estimate(p) for p in tests]
+            line.extend(tests)
     best = _best(columns, lines, labels) if compared else frozenset()
     return Grid(columns, lines, best)
 

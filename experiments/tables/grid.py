@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from evaluation.statistics import Estimate
+from evaluation.statistics import POOLED, STUDENT, WILSON, Estimate
 from experiments.results.variants import plain
+from experiments.terminal import printable
 
 Value = Estimate | str | None
 # How the numbers of a column are written; ``text`` has none.
@@ -17,6 +19,13 @@ Reader = Literal["text", "csv"]
 # Which number of a column is better than the others.
 Best = Literal["", "lowest", "highest"]
 GAP = "-"
+# How an interval is marked, and what that says; those of one seed stand without a word.
+_MARKS = {STUDENT: "", POOLED: "w", WILSON: ""}
+_SAID = {
+    STUDENT: "[95 %]: Student's t over the seeds",
+    POOLED: "[95 %]w: Wilson's, over the images of all seeds together, the wider of the two",
+    WILSON: "of one seed: Wilson's",
+}
 
 
 def _probability(value: float) -> str:
@@ -32,6 +41,18 @@ _NUMBERS: dict[str, Callable[[float], str]] = {
     "seconds": lambda value: f"{value:.0f}",
     "probability": _probability,
 }
+
+
+# What a spreadsheet would reckon: a sign that begins a formula, but for numbers.
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20].")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def as_text(cell: str) -> str:
+    """Return a cell of csv that no spreadsheet takes for a formula."""
+    cell = printable(cell)
+    formula = _FORMULA.match(cell) and not _NUMBER.fullmatch(cell)
+    return f"'{cell}" if formula else cell
 
 
 class Cell(NamedTuple):
@@ -79,7 +100,8 @@ class Column:
     @property
     def heading(self) -> str:
         """The title, which says so where the cells have intervals."""
-        return f"{self.title} [95 %]" if self.interval and self.bracket else self.title
+        title = printable(self.title)
+        return f"{title} [95 %]" if self.interval and self.bracket else title
 
     @property
     def numeric(self) -> bool:
@@ -89,20 +111,28 @@ class Column:
     def cell(self, value: Value) -> Cell:
         """Return a cell for people."""
         if not isinstance(value, Estimate):
-            return Cell(value or GAP)
+            return Cell(printable(value or GAP))
         write = _NUMBERS[self.form]
         interval = ""
         if self.interval and self.bracket and value.low is not None and value.high is not None:
-            interval = f"[{write(value.low)}, {write(value.high)}]"
-        return Cell(write(value.value), interval, value.note)
+            ends = f"[{write(value.low)}, {write(value.high)}]"
+            interval = ends + _MARKS.get(value.interval, "")
+        return Cell(write(value.value), interval, printable(value.note))
 
     def plain(self, value: Value) -> list[str]:
-        """Return the cells of csv, numbers as they are."""
+        """Return the cells of csv, numbers as they are; `plain_names` has as many."""
+        more = len(self.plain_names) - 1
         if not isinstance(value, Estimate):
-            return [value or "", *([""] * 2 * self.interval)]
-        ends = [value.low, value.high] if self.interval else []
+            return [as_text(value or ""), *([""] * more)]
+        ends = ["" if end is None else repr(end) for end in (value.low, value.high)]
         number = plain(value.value) if self.form == "given" else repr(value.value)
-        return [number, *("" if end is None else repr(end) for end in ends)]
+        return [number, *[*ends, value.interval][:more]]
+
+    @property
+    def plain_names(self) -> list[str]:
+        """The names of its columns in csv: the number, the ends of its interval, and of which."""
+        more = ["_low", "_high", "_interval"] if self.interval else []
+        return [as_text(f"{self.name}{end}") for end in ("", *more)]
 
 
 @dataclass(frozen=True)
@@ -132,6 +162,18 @@ class Grid:
             [[row[i] for i in kept] for row in self.rows],
             frozenset((row, kept.index(i)) for row, i in self.best if i in kept),
         )
+
+    @property
+    def footnote(self) -> str:
+        """What the intervals of means are, for those who see them; empty where there is none."""
+        kinds = {
+            value.interval
+            for row in self.rows
+            for column, value in zip(self.columns, row, strict=True)
+            if isinstance(value, Estimate) and column.cell(value).interval
+        }
+        means = kinds & {STUDENT, POOLED}
+        return "; ".join(text for kind, text in _SAID.items() if means and kind in kinds)
 
     def texts(
         self, escape: Callable[[str], str], bold: Callable[[str], str]

@@ -5,24 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from evaluation.statistics import mcnemar
-from experiments.results.runs import Predictions, Run
+from evaluation.statistics import Estimate, mcnemar
+from experiments.config import STAGES
+from experiments.results.left import Predictions
+from experiments.results.runs import Run
+from experiments.results.variants import differences
+from experiments.tables.grid import Value
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 REFERENCE = "invertune"
-P = float | None
+# What a key of the config is of -> why runs that differ there are not compared.
+_REASONS = {
+    "attack.target_label": "other target",
+    "attack": "other poison",
+    "data": "other data",
+    "model": "other model",
+    "evaluation": "other evaluation",
+}
+Pair = tuple[Predictions, Predictions]
 
 
 def p_values(
     labels: Sequence[Mapping[str, str]], runs: Sequence[Sequence[Run]]
-) -> list[tuple[P, P]]:
+) -> list[tuple[Value, Value]]:
     """Return p of McNemar's exact test against InverTune, for CA and for ASR, per row.
 
     Rows are compared that differ in the defense alone; the counts of discordant test images are
-    summed over the seeds that both have. None where there is nothing to compare.
+    summed over the seeds that both have. Where a test would be over other images, another target,
+    poison or data, its cell says so; None where there is nothing to compare.
 
     Args:
         labels: Names of every row, ``defense`` among them.
@@ -35,7 +48,7 @@ def p_values(
     }
     return [
         (None, None)
-        if own["defense"] == REFERENCE
+        if own["defense"] == REFERENCE or not references
         else _compare(references.get(others(own), []), cell)
         for own, cell in zip(labels, runs, strict=True)
     ]
@@ -46,32 +59,49 @@ def others(labels: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(value for key, value in labels.items() if key != "defense")
 
 
-def _compare(first: Sequence[Run], second: Sequence[Run]) -> tuple[P, P]:
+def _compare(first: Sequence[Run], second: Sequence[Run]) -> tuple[Value, Value]:
+    if not first or not second:
+        missing = f"no run of {REFERENCE}" if not first else None
+        return missing, missing
     seconds = {run.seed: run for run in second}
-    pairs = [
-        (run.predictions, seconds[run.seed].predictions) for run in first if run.seed in seconds
-    ]
-    same = [
-        (own, other)
-        for own, other in pairs
-        if own is not None and other is not None and own.same_images(other)
-    ]
-    return _pooled([(own.correct, other.correct) for own, other in same]), _pooled(_hits(same))
-
-
-def _hits(
-    pairs: Sequence[tuple[Predictions, Predictions]],
-) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    return [
-        (own.hit, other.hit)
-        for own, other in pairs
+    shared = [(run, seconds[run.seed]) for run in first if run.seed in seconds]
+    found = [why_not(run, other) or _predictions(run, other) for run, other in shared]
+    reasons = [one for one in found if isinstance(one, str)]
+    if reasons or not found:
+        reason = reasons[0] if reasons else "no common seed"
+        return reason, reason
+    pairs = [one for one in found if not isinstance(one, str)]
+    every = {run.seed for run in (*first, *second)}
+    note = "" if len(pairs) == len(every) else f"{len(pairs)} of {len(every)} seeds"
+    hits = [
+        (own.hit, other.hit) for own, other in pairs
         if own.hit is not None and other.hit is not None
-    ]
+    ]  # fmt: skip
+    right = _pooled([(own.correct, other.correct) for own, other in pairs], note)
+    return right, _pooled(hits, note) if len(hits) == len(pairs) else "no trigger"
 
 
-def _pooled(pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -> P:
-    if not pairs:
-        return None
+def why_not(first: Run, second: Run) -> str | None:
+    """Return why two runs do not show two defenses the same thing; None where they do."""
+    if first.target != second.target:
+        return _REASONS["attack.target_label"]
+    found = [key for key in differences([first.config, second.config]) if STAGES not in key]
+    for place, reason in _REASONS.items():
+        if any(f"{key}.".startswith(f"{place}.") for key in found):
+            return reason
+    made = [run.result.get("stages", {}).get("implant") for run in (first, second)]
+    # The same config, but other code: the backdoor is not quite the same.
+    return "other implant" if None not in made and made[0] != made[1] else None
+
+
+def _predictions(first: Run, second: Run) -> Pair | str:
+    own, other = first.predictions, second.predictions
+    if own is None or other is None:
+        return "no predictions"
+    return (own, other) if own.same_images(other) else "other images"
+
+
+def _pooled(pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]], note: str) -> Estimate:
     first_only = sum(int((own & ~other).sum()) for own, other in pairs)
     second_only = sum(int((other & ~own).sum()) for own, other in pairs)
-    return mcnemar(first_only, second_only)
+    return Estimate(mcnemar(first_only, second_only), note=note)

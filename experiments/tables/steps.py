@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal
 
 from evaluation.statistics import SHARE, UNBOUNDED, Estimate, counted, over_seeds
@@ -75,7 +76,8 @@ def _frequency(
             return None
         share = float(shares[0][run.found_label])
         images = lookup(run.config, "defense/identify/images")
-        return counted(share, images) if images else Estimate(share)
+        known = type(images) is int and images > 0
+        return counted(min(share, 1.0), images) if known else Estimate(share)
 
     return per_seed(Column(name, title, form="percent", interval=True), read)
 
@@ -154,7 +156,7 @@ def _divergence_of(layer: str) -> Measure:
             return None
         tuned = sum(layer in run.tuned_layers for run in runs)
         note = "tuned" if tuned == len(runs) else f"tuned in {tuned}" if tuned else ""
-        return Estimate(mean.value, mean.low, mean.high, note)
+        return replace(mean, note=note)
 
     column = Column(f"divergence_{layer}", layer, form="number", interval=True, bracket=False)
     return Measure(column, read)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evaluation.statistics import Estimate, over_seeds
+from evaluation.statistics import UNBOUNDED, Estimate, over_seeds
 from experiments.results.measures import total_seconds
 from experiments.results.runs import Run, different, load_runs
 from experiments.results.variants import variants
@@ -159,7 +159,7 @@ def with_means(rows: Sequence[Row]) -> Grid:
 def _mean(group: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
     verdicts = [str(cells["found"]) for cells in group if cells["found"] != GAP]
     right = sum(verdict.endswith("(ok)") for verdict in verdicts)
-    seconds = over_seeds([_estimate(cells, "seconds") for cells in group])
+    seconds = over_seeds([_estimate(cells, "seconds") for cells in group], UNBOUNDED)
     return {
         **{name: group[0][name] for name in (*_GROUP, "variant")},
         **{name: over_seeds([_estimate(cells, name) for cells in group]) for name in _MEASURED},

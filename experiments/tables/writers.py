@@ -33,7 +33,8 @@ def markdown(grid: Grid) -> str:
         ]
         for line in (titles, *rows)
     ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [aligned[0], rule, *aligned[1:]])
+    lines = [f"| {' | '.join(line)} |" for line in [aligned[0], rule, *aligned[1:]]]
+    return "\n".join([*lines, *(["", grid.footnote] if grid.footnote else [])])
 
 
 _LATEX = {
@@ -67,20 +68,17 @@ def latex(grid: Grid) -> str:
             *written[1:],
             r"\bottomrule",
             r"\end{tabular}",
+            *([rf"\par{{\footnotesize {_escape(grid.footnote)}}}"] if grid.footnote else []),
         ]
     )
 
 
 def comma_separated(grid: Grid) -> str:
-    """Return csv: shares in [0, 1], the ends of intervals in columns of their own."""
+    """Return csv: shares in [0, 1], columns of their own for ends and kind of the intervals."""
     grid = grid.shown("csv")
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    names: list[str] = []
-    for column in grid.columns:
-        ends = [f"{column.name}_low", f"{column.name}_high"] if column.interval else []
-        names += [column.name, *ends]
-    writer.writerow(names)
+    writer.writerow([name for column in grid.columns for name in column.plain_names])
     for row in grid.rows:
         writer.writerow(
             [

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.tracking.tracking import RECORD, has_key, read_record
+from experiments.terminal import printable
+from experiments.tracking.record import RECORD, read_record
+from experiments.tracking.tracking import has_key
 from invertune.progress import progress
 
 NO_KEY = (
@@ -124,4 +126,5 @@ def _logs(folder: Path) -> list[Path]:
 
 def _complain(folder: Path, reason: str) -> None:
     run = folder.parent.parent if folder.name != "wandb" else folder.parent
-    print(f"failed: {run.name}: {reason}", file=sys.stderr, flush=True)
+    line = printable(f"failed: {run.name}: {reason}")
+    print(line, file=sys.stderr, flush=True)

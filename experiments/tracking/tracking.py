@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import logging
 import netrc
 import os
@@ -14,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlparse
 
-from experiments.files import replacing
 from experiments.results.content import Result
 from experiments.results.measures import MEASURES, MODELS, lookup, share
 from experiments.results.summary import before_and_after
+from experiments.tracking.record import is_logged, write_record
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MODES = ("offline", "online", "disabled")
-RECORD = "tracking.json"
 # How a model stands in the summary's keys.
 _WHEN = dict(zip(MODELS, ("clean", "before", "after"), strict=True))
 _VARIED = ("attack", "data", "defense", "evaluation", "model")
@@ -86,7 +84,7 @@ class Tracking:
         """
         record = {"id": run_id, "mode": self.mode, "project": self.project, "group": self.group}
         run = None
-        if self.mode != "disabled" and not _logged(folder, record):
+        if self.mode != "disabled" and not is_logged(folder, record):
             run = self._open(folder, run_id, config, tags, sweep, name)
         opened = Log(run)
         try:
@@ -99,7 +97,7 @@ class Tracking:
             local = _local_folder(run)
             run.finish(exit_code=0)
             if opened.complete:
-                _write(folder / RECORD, {**record, "run": local})
+                write_record(folder, {**record, "run": local})
 
     def _open(
         self,
@@ -231,32 +229,9 @@ def summary(result: Result) -> dict[str, Any]:
     return {**numbers, "peak_memory_mib": result["peak_memory_mib"]}
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """Return how a run's folder was logged to the end; None if it was not.
-
-    ``id``, ``mode``, ``project``, ``group``, and as ``run`` the name of W&B's folder below
-    ``wandb``, None where it is not known.
-    """
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return {"run": None, **record} if isinstance(record, dict) else None
-
-
-def _logged(folder: Path, record: Mapping[str, Any]) -> bool:
-    found = read_record(folder)
-    return found is not None and {key: found.get(key) for key in record} == record
-
-
 def _local_folder(run: Any) -> str | None:
     files = getattr(run, "dir", None)  # RUN/wandb/offline-run-.../files
     return None if files is None else Path(files).parent.name
-
-
-def _write(path: Path, record: Mapping[str, Any]) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
 def has_key() -> bool:

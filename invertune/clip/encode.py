@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from invertune.clip.fast import folded
+from invertune.clip.features import check_finite_rows
 from invertune.clip.models import CLIP
 from invertune.clip.texts import check_prompts
 from invertune.data.bundle import to_float
@@ -52,6 +53,9 @@ def encode_images(
         trigger: Stamps float images in [0, 1], where they are, before they go to the model's
             device; None leaves them clean.
         stage: What for, where progress is shown.
+
+    Raises:
+        ValueError: If a feature is not finite.
     """
     model.eval()
     features = []
@@ -63,7 +67,9 @@ def encode_images(
             pixels = pixels.to(model.device)
             pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
             # Features of a large part would fill a GPU that the next batch needs.
-            features.append(model.encode_image(pixels).cpu())
+            found = model.encode_image(pixels).cpu()
+            # A `CLIP` has said so itself, by its name; another kind of model may not.
+            features.append(check_finite_rows(found, "the model", "image features", "images"))
     return torch.cat(features)
 
 
@@ -81,13 +87,14 @@ def zero_shot_classifier(
 
     Raises:
         ValueError: If a template takes the prompt not exactly once, or if the model cannot tell two
-            prompts apart, or read one to its end.
+            prompts apart, or read one to its end, or if a text feature is not finite.
     """
     model.eval()
     check_prompts(model.tokenizer, prompts, templates)
     texts = [template.format(prompt) for prompt in prompts for template in templates]
     starts = progress(range(0, len(texts), batch_size), "encode prompts")
     features = torch.cat([model.encode_text(texts[i : i + batch_size]) for i in starts])
+    check_finite_rows(features, "the model", "text features", "prompts", texts)
     # Unit vectors are averaged before the mean is scaled, as CLIP's own evaluation has it.
     means = features.view(len(prompts), len(templates), -1).mean(dim=1)
     return F.normalize(means, dim=-1).T.contiguous()

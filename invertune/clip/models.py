@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from invertune.clip.fast import quicken
+from invertune.clip.features import check_finite_rows
 from invertune.clip.preprocessing import Preprocessing
 from invertune.clip.texts import Tokenizer
 from invertune.fields import check_types
@@ -59,9 +60,14 @@ class CLIP(nn.Module):
             self.register_buffer(part, values, persistent=False)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Return image features, (B, D) float32 of unit norm, of (B, 3, H, W) in [0, 1]."""
+        """Return image features, (B, D) float32 of unit norm, of (B, 3, H, W) in [0, 1].
+
+        Raises:
+            ValueError: If one is not finite; a model in training mode has its loss looked at.
+        """
         normalized = self.normalize(images).contiguous(memory_format=torch.channels_last)
-        return F.normalize(self.visual(normalized).float(), dim=-1)
+        features = F.normalize(self.visual(normalized).float(), dim=-1)
+        return features if self.training else self._finite(features, "image")
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return images, (B, 3, H, W) in [0, 1], in the units that the image tower takes."""
@@ -78,7 +84,8 @@ class CLIP(nn.Module):
         if self.head is None:
             return features @ classifier
         found: Tensor = self.head(self.clip, features.to(self.device))
-        return found.to(features)
+        what = "similarities of its head"
+        return check_finite_rows(found, self.name, what, "images").to(features)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Return text features, (B, D) float32 of unit norm, of (B, L) token ids.
@@ -86,7 +93,14 @@ class CLIP(nn.Module):
         Attention is causal and the end token is pooled, so the padding after a text changes
         nothing; it is cut off on the CPU, where a look at the tokens is free, and texts of like
         lengths go through the tower together.
+
+        Raises:
+            ValueError: If one is not finite; a model in training mode has its loss looked at.
         """
+        features = self._encode_tokens(tokens)
+        return features if self.training else self._finite(features, "text")
+
+    def _encode_tokens(self, tokens: Tensor) -> Tensor:
         clip: Any = self.clip
         if tokens.device.type != "cpu":
             return F.normalize(clip.encode_text(tokens).float(), dim=-1)
@@ -106,8 +120,16 @@ class CLIP(nn.Module):
         return functional_call(_TextTower(clip), shorter, (tokens[:, :length],))  # type: ignore[no-any-return]
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Return text features, (B, D) float32 of unit norm."""
-        return self.encode_tokens(self.tokenize(texts).to(self.device))
+        """Return text features, (B, D) float32 of unit norm.
+
+        Raises:
+            ValueError: If one is not finite; names the first such text.
+        """
+        features = self._encode_tokens(self.tokenize(texts).to(self.device))
+        return self._finite(features, "text", texts)
+
+    def _finite(self, features: Tensor, kind: str, of: Sequence[str] | None = None) -> Tensor:
+        return check_finite_rows(features, self.name, f"{kind} features", f"{kind}s", of)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Return token ids, (B, L); equal texts are tokenized once."""

@@ -6,6 +6,8 @@ from scipy.stats import binomtest
 
 from evaluation.intervals import wilson
 from evaluation.statistics import (
+    POOLED,
+    STUDENT,
     UNBOUNDED,
     Estimate,
     counted,
@@ -42,12 +44,44 @@ def test_one_seed_keeps_its_own_interval_and_gaps_do_not_count() -> None:
     assert (mean.value, mean.low) == pytest.approx((0.2, 0.0))
 
 
-def test_the_mean_of_equal_values_is_inside_of_its_interval() -> None:
-    mean = over_seeds([Estimate(0.1)] * 3)
+@pytest.mark.parametrize("hits", [0, 1, 50, 99, 100])
+def test_equal_seeds_have_the_interval_of_all_their_images(hits: int) -> None:
+    mean = over_seeds([counted(hits / 100, 100)] * 3)
     assert mean is not None
+    assert (mean.low, mean.high) == pytest.approx(wilson(3 * hits, 300))
+    assert mean.interval == POOLED
     assert mean.low is not None
     assert mean.high is not None
     assert mean.low <= mean.value <= mean.high
+    assert mean.high - mean.low > 0.01
+
+
+def test_seeds_that_are_far_apart_have_their_own_interval() -> None:
+    shares = [0.1, 0.2, 0.3]
+    mean = over_seeds([counted(share, 100) for share in shares])
+    assert mean is not None
+    assert (mean.low, mean.high) == pytest.approx(t_interval(shares))
+    assert mean.interval == STUDENT
+    # 0.5 to a tenth of a percent: of 100 images a seed that is luck.
+    close = over_seeds([counted(share, 100) for share in (0.499, 0.5, 0.501)])
+    assert close is not None
+    assert close.interval == POOLED
+    assert (close.low, close.high) == pytest.approx(wilson(150, 300))
+
+
+def test_the_interval_of_seeds_of_other_sizes_counts_every_image() -> None:
+    mean = over_seeds([counted(0.5, 10), counted(0.5, 30)])
+    assert mean is not None
+    assert (mean.low, mean.high) == pytest.approx(wilson(20, 40))
+
+
+def test_equal_numbers_that_are_no_shares_have_no_interval() -> None:
+    mean = over_seeds([Estimate(0.1)] * 3, UNBOUNDED)
+    assert mean == Estimate(0.1)
+    assert mean.low is mean.high is None
+    assert mean.interval == ""
+    # One that does not say its n: nothing can be counted together.
+    assert over_seeds([Estimate(0.1), counted(0.1, 10)]) == Estimate(0.1)
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 10), (3, 10), (10, 10), (511, 512)])

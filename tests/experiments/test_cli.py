@@ -109,3 +109,14 @@ def test_warnings_say_that_they_are_and_lines_of_long_work_stand_alone(
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own would be kept
     assert cli.main(["table", str(tmp_path)]) == 0
     assert capsys.readouterr().err == "warning: one is left out\nevaluate: 50% done\n"
+
+
+def test_a_warning_of_what_a_file_says_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    cli._set_up_logging()
+    logging.getLogger("a").warning("%s is left out: %s", Path("a\nb"), ValueError("c\x1b[2J"))
+    assert capsys.readouterr().err == r"warning: a\nb is left out: c\x1b[2J" + "\n"

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from experiments.config import (
+    CONF,
     class_fields,
     part_names,
     plain_config,
@@ -15,8 +17,10 @@ from experiments.config import (
     presets,
     result_id,
     run_name,
+    same_numbers,
     short_names,
 )
+from experiments.files import digest
 
 Resolve = Callable[..., dict[str, Any]]
 
@@ -93,3 +97,49 @@ def test_presets_have_the_ids_of_their_experiments() -> None:
     found = presets()
     assert found["t1_classification"] == "T1"
     assert all(name.startswith(experiment.lower()) for name, experiment in found.items())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("attack.trigger.size=3", "attack.trigger.size=3.0"),
+        ("attack.poison_rate=1", "attack.poison_rate=1.0"),
+        ("attack.poison_rate=1e-3", "attack.poison_rate=0.001"),
+        ("attack.recipe.weight_decay=0", "attack.recipe.weight_decay=0.0"),
+        ("attack.recipe.weight_decay=-0.0", "attack.recipe.weight_decay=0.0"),
+        ("+data.anything=[1,{a:0}]", "+data.anything=[1.0,{a:0.0}]"),
+    ],
+)
+def test_equal_numbers_are_one_value_of_an_id(resolve: Resolve, one: str, other: str) -> None:
+    assert result_id(resolve(one)) == result_id(resolve(other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(1, True), (0, False), (0, None), (1, "1"), (2**60, 2**60 + 1), (0.5, 0)]
+)
+def test_other_values_stay_apart(one: object, other: object) -> None:
+    assert digest(same_numbers({"a": one})) != digest(same_numbers({"a": other}))
+
+
+def test_numbers_that_no_whole_number_is_stay_as_they_are() -> None:
+    values = [1e300, float("inf"), 10**400, 0.1, -2.5]
+    assert same_numbers(values) == values
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted({*CONF.rglob("*.yaml")} - {*CONF.glob("experiment/*")}),
+    ids=lambda path: path.stem,
+)
+def test_keys_of_what_was_made_before_stay_valid(path: Path) -> None:
+    """A whole number is 1 in a new YAML; 1.0 is for fields that had it before."""
+    plain = OmegaConf.to_container(OmegaConf.load(path))
+    assert digest(same_numbers(plain)) == digest(plain)
+
+
+def test_keys_of_the_sweeps_of_before_stay_valid() -> None:
+    for path in CONF.glob("experiment/*.yaml"):
+        swept = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params") or {}
+        for key, values in swept.items():
+            numbers = yaml.safe_load(f"[{values}]")
+            assert digest(same_numbers(numbers, key)) == digest(numbers)

@@ -60,3 +60,17 @@ def test_damage_is_named(
     path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(ValueError, match=said):
         notes.read(path)
+
+
+def test_what_a_stranger_seals_is_compared_with_the_schema(notes: Sealed, tmp_path: Path) -> None:
+    path = tmp_path / "note.json"
+    path.write_text(json.dumps(notes.seal({"edition": 3, "rate": "high"})))
+    with pytest.raises(ValueError, match="rate: 'high' is not of type 'number'"):
+        notes.read(path)
+
+
+def test_a_number_that_is_none_is_no_json(notes: Sealed, tmp_path: Path) -> None:
+    path = tmp_path / "note.json"
+    path.write_text('{"edition": 3, "rate": NaN, "sha256": "0"}')
+    with pytest.raises(ValueError, match="it is no JSON, or truncated"):
+        notes.read(path)

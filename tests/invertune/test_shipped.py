@@ -72,6 +72,24 @@ def test_only_exactly_its_own_model_data_and_seed_get_it(
     assert find(model, data, seed, folder) is None
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"classes": {"a": 1, "b": 2}}, {"classes": {"b": 2, "a": 1}}, False),
+        ({"size": 1}, {"size": True}, False),
+        ({"scale": [0, 1]}, {"scale": [0.0, 1.0]}, True),
+        ({"scale": [0, 1]}, {"scale": [0, 1, 2]}, False),
+    ],
+)
+def test_data_is_the_same_in_the_same_order(
+    folder: Path, one: dict[str, Any], other: dict[str, Any], same: bool
+) -> None:
+    path = folder / "mine-seed0.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "data": one}))
+    assert find(MODEL, one, 0, folder) is not None
+    assert (find(MODEL, other, 0, folder) is not None) == same
+
+
 def test_whether_it_is_allowed_is_no_part_of_the_model(folder: Path) -> None:
     assert find({"name": "mine", "teacher": {"name": "other"}}, DATA, 0, folder) is not None
 

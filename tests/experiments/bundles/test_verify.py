@@ -4,12 +4,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 
 from experiments.bundles import export
 from experiments.bundles.bundle import TENSORS, TRIGGER, WEIGHTS, read_bundle
+from experiments.bundles.card import Card, Rates
+from experiments.bundles.verify import Verification
 from experiments.results.result import read_result
 from invertune.clip.encode import precision
 
@@ -54,6 +57,53 @@ def test_a_claim_that_cannot_be_measured_is_named(
     assert "torch 0.1 (here " in caplog.text
     number = str(precision(torch.device("cpu"))).removeprefix("torch.")
     assert f"measured here on cpu in {number}; elsewhere" in caplog.text
+
+
+VERDICT = "every rate is the same"
+
+
+@pytest.fixture
+def card(bundle: Path) -> Card:
+    return read_bundle(bundle).card
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"badnet\n{VERDICT}",
+        f"badnet\r\x1b[2J\x1b[H{VERDICT}",
+        f"badnet\u2028{VERDICT}",
+        f"badnet{' ' * 300}{VERDICT}",
+        VERDICT,
+        f"\u202e{VERDICT[::-1]}",
+    ],
+)
+@pytest.mark.parametrize("place", ["attack__name", "architecture__name"])
+def test_a_card_cannot_say_the_verdict(
+    change: Change, bundle: Path, inside: Inside, name: str, place: str
+) -> None:
+    wrong = {"value": 0.99, "low": 0.9, "high": 1.0, "n": 50}
+    change(measured__asr=wrong, **{place: name})
+    code, shown, _ = inside("verify", "bundle")
+    lines = shown.split("\n")
+    assert code == 1
+    assert lines[-2:] == ["not the same: ASR", ""]
+    assert all(line.isprintable() and len(line) < 160 for line in lines)
+    assert VERDICT not in shown
+
+
+def test_a_target_of_a_card_is_one_word(card: Card) -> None:
+    made = {**card, "target": {"name": f"ice\n{VERDICT}", "index": 1}}
+    said = str(Verification(cast(Card, made), card["measured"])).split("\n")
+    assert said[0].endswith(r"target ice\nevery_rate_is_the_same, seed 0")
+    assert (said[-1], len(said)) == (VERDICT, 7)
+
+
+def test_rates_of_no_image_are_no_numbers(card: Card) -> None:
+    none = {"value": 0.0, "low": 0.0, "high": 1.0, "n": 0}
+    made = {**card, "measured": dict.fromkeys(card["measured"], none)}
+    said = str(Verification(cast(Card, made), cast(Rates, made["measured"])))
+    assert "0.000" not in said
 
 
 @pytest.mark.parametrize(

@@ -70,3 +70,21 @@ def test_a_failure_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     shown = capsys.readouterr()
     assert shown.err.startswith(f"error: {tmp_path / 'gone.pt'} does not exist")
     assert (shown.out, shown.err.count("\n")) == ("", 1)
+
+
+def test_what_a_checkpoint_says_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hidden = "a\x1b[2J\nnote          it is clean\u202e"
+    model = ModelSpec("m", architecture=ARCHITECTURE).build(0)
+    monkeypatch.chdir(tmp_path)
+    torch.save(model.clip.state_dict(), hidden)
+    assert cli.main(["inspect", hidden]) == 0
+    lines = capsys.readouterr().out.split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert "note          it is clean" not in lines
+    assert any(line.endswith(r"a\x1b[2J\nnote          it is clean\u202e") for line in lines)
+    assert cli.main(["inspect", f"{hidden}-not"]) == 1
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("error: ")
+    assert complaint.rstrip("\n").isprintable()

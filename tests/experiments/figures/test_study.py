@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import yaml
 
+from evaluation.intervals import wilson
 from evaluation.statistics import Estimate
 from experiments.config import CONF
 from experiments.figures.study import Study, comparable, find_studies, labels
@@ -32,13 +33,26 @@ def test_a_study_is_made_for_each_attack_with_intervals_over_the_seeds(
     assert first.names == ("preserve",)
     assert [point.at for point in first.points] == [(5.0,), (10.0,)]
     assert first.points[0].seeds == (0, 1)
-    assert first.points[1].shares["CA after"] == Estimate(0.5, 0.5, 0.5)
+    low, high = wilson(100, 200)  # equal seeds: of their images together
+    assert first.points[1].shares["CA after"] == Estimate(0.5, low, high)
     asr = first.points[0].shares["ASR after"]
     # Two seeds: 0.2 plus or minus 12.706 * 0.1414 / sqrt(2) = 1.27, clipped.
     assert asr.value == pytest.approx(0.2)
     assert (asr.low, asr.high) == (0.0, 1.0)
     assert "2 seeds" in first.title
     assert "rn50_mini, badnet → invertune" in first.title
+
+
+def test_a_copy_of_a_run_is_no_second_seed(sweep: MakeSweep, runs_of: MakeRuns) -> None:
+    swept = sweep({PRESERVE: ["5", "5.0"]})  # whose runs had ids of their own in earlier versions
+    (study,) = find_studies(runs_of(swept), [swept])
+    assert [(point.at, point.seeds) for point in study.points] == [((5.0,), (0,))]
+
+
+def test_a_title_hides_nothing(sweep: MakeSweep, runs_of: MakeRuns) -> None:
+    swept = sweep({PRESERVE: ["5", "10"], "data.note": ["\x1b[2J$\\frac$", "b"]})
+    first, _ = find_studies(runs_of(swept), [swept])
+    assert r"data.note=\x1b[2J$\frac$" in first.title
 
 
 def test_one_seed_keeps_its_own_interval(sweep: MakeSweep, runs_of: MakeRuns) -> None:

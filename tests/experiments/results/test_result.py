@@ -42,6 +42,86 @@ def test_a_wrong_result_is_not_written(
     assert not (tmp_path / "run").exists()
 
 
+HIDDEN = "lemon\x1b[2J"
+
+
+@pytest.mark.parametrize(
+    ("way", "value"),
+    [
+        ("seed", -1),
+        ("seed", True),
+        ("id", "abcd1234\n"),
+        ("model/name", HIDDEN),
+        ("model/name", ""),
+        ("model/parameters", -1),
+        ("model/image_size", "64"),
+        ("data/name", "a\nb"),
+        ("data/classes", -5),
+        ("attack/name", None),
+        ("attack/target_label", HIDDEN),
+        ("attack/target_label", 3),
+        ("attack/poison_rate", 1.1),
+        ("attack/poison_rate", "0.1"),
+        ("attack/poisoned", -1),
+        ("attack/pairs", 0.5),
+        ("defense/name", "a\u202eb"),
+        ("defense/clean_samples", -1),
+        ("defense/knows", 7),
+        ("identification/target_label", HIDDEN),
+        ("identification/gain", "0.9"),
+        ("identification/runner_up_gain", 1e300),
+        ("identification/correct", "yes"),
+        ("inversion/asr", 1.5),
+        ("inversion/mask_share", -0.1),
+        ("inversion/embedding_cosine", 7),
+        ("inversion/images", -1),
+        ("inversion/own_number", 10**400),
+        ("inversion/per_trigger", [{"asr": 0.5}]),
+        ("scores/purified/zero_shot/asr/value", 0.9),  # above its interval
+        ("scores/purified/zero_shot/ca/low", 0.8),
+        ("scores/purified/zero_shot/ca/n", -1),
+        ("scores/purified/zero_shot/ca/n", 10**400),
+        ("scores/clean/retrieval/asr/r@1/high", 0.1),
+        ("seconds/implant", 10**400),
+        ("seconds/a\nb", 1),
+        ("peak_memory_mib", -1),
+        ("peak_memory_mib", 10**400),
+        ("versions/torch", HIDDEN),
+        ("stages/purify", "stages/../../elsewhere"),
+        ("stages/purify", "stages/.."),
+        ("stages/purify", "/etc"),
+        ("stages/purify", "stages/a/b"),
+        ("stages/purify", 3),
+    ],
+)
+def test_whatever_is_out_of_its_range_is_neither_written_nor_read(
+    result: Made, tmp_path: Path, way: str, value: Any
+) -> None:
+    made = {**result(), "stages": {},
+            "inversion": {"asr": 0.5, "mask_share": 0.1, "embedding_cosine": 0.5}}  # fmt: skip
+    path = write_result(tmp_path / "run", made)
+    *parents, key = way.split("/") if not way.startswith("seconds/a") else ["seconds", "a\nb"]
+    part = made
+    for parent in parents:
+        part = part[parent]
+    part[key] = value
+    place = "/".join(parents) or way
+    with pytest.raises(ValueError, match=place):
+        validate(made)
+    # Whoever can write a file can seal it too.
+    path.write_text(json.dumps({**made, "sha256": digest(made)}))
+    with pytest.raises(ValueError, match=place):
+        read_result(path)
+
+
+def test_the_first_place_is_named_however_deep_it_is(result: Made) -> None:
+    wrong = result()
+    wrong["scores"]["purified"]["zero_shot"]["asr"]["value"] = 0.9
+    said = r"scores/purified/zero_shot/asr: low <= value <= high does not hold of"
+    with pytest.raises(ValueError, match=said):
+        validate(wrong)
+
+
 def test_a_rate_outside_of_0_and_1_is_refused(result: Made) -> None:
     wrong = result()
     wrong["scores"]["purified"]["zero_shot"]["asr"]["value"] = 1.5

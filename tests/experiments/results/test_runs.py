@@ -103,6 +103,19 @@ def test_evidence_that_is_none_is_left_out(
     assert ("evidence.json is left out" in caplog.text) == (content == "[1")
 
 
+def test_a_stage_is_a_name_and_no_way(result: Made, as_run: AsRun) -> None:
+    run = as_run({**result(), "stages": {"purify": "stages/purify-0", "implant": "/etc"}})
+    assert run.stage("purify") == run.folder.parent / "stages" / "purify-0"
+    assert run.stage("evaluate/purified").parent == run.folder.parent
+    with pytest.raises(ValueError, match="a stage is a folder's name"):
+        run.stage("implant")
+
+
+@pytest.mark.parametrize("classes", [3, "apple", None, {}, []])
+def test_classes_that_are_none_have_no_names(result: Made, as_run: AsRun, classes: object) -> None:
+    assert as_run({**result(), "config": {"data": {"classes": classes}}}).class_names == []
+
+
 def test_a_trigger_is_described_by_its_fields(result: Made, as_run: AsRun, leave: Leave) -> None:
     state = {"_target_": "attacks.triggers.PatchTrigger", "size": 16, "noise": list(range(99))}
     run = as_run({**result(), "stages": {"implant": leave("implant", "trigger.json", state)}})

@@ -44,3 +44,12 @@ def test_the_lines_of_a_run_are_aligned(result: Made) -> None:
     assert last.startswith("target found: ")
     assert len(rows) == len(MEASURES)
     assert {len(row) for row in rows} == {len(head)}
+
+
+def test_a_summary_hides_nothing(result: Made) -> None:
+    made = result()
+    made["attack"]["name"] = "a\x1b[2J\nASR  0.0"
+    made["identification"]["target_label"] = "b\u202e"
+    lines = describe(made).split("\n")  # type: ignore[arg-type]
+    assert all(line.isprintable() for line in lines)
+    assert len(lines) == len(describe(result()).split("\n"))  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from experiments.results.variants import differences, plain, variants
+from experiments.results.variants import differences, plain, plain_text, variants
 
 
 def config(seed: int, steps: float = 240, **more: Any) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def config(seed: int, steps: float = 240, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("value", "text"),
     [(240, "240"), (240.0, "240"), (0.15, "0.15"), (2e-05, "2e-05"), (None, "null"),
-     (True, "true"), ("a", "a"), ([1, 2], "[1, 2]")],
+     (True, "true"), ("a", "a"), ([1, 2], "[1, 2]"), ([1.0, 2], "[1, 2]")],
 )  # fmt: skip
 def test_equal_values_have_equal_text(value: object, text: str) -> None:
     assert plain(value) == text
@@ -69,3 +69,59 @@ def test_many_differences_are_cut_and_still_tell_all_runs_apart() -> None:
     names = variants(alike, [9] * 4)
     assert len(set(names)) == 4
     assert names[1] == "2: a=0, b=0, c=0, d=0, e=0, 1 more"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("0", "0.0"), ("1e-3", "0.001"), ("-0.0", "0"), ("[0.7,1.0]", "[0.70, 1]"), ("2.5", "2.50")],
+)
+def test_equal_values_of_the_command_line_have_equal_text(one: str, other: str) -> None:
+    assert plain_text(one) == plain_text(other)
+
+
+def test_texts_that_are_no_equal_numbers_stay_apart() -> None:
+    assert len({plain_text(text) for text in ("1", "true", "True", "inf", "one", "0.1")}) == 6
+
+
+def _of(classes: dict[str, str], seed: int, **data: Any) -> dict[str, Any]:
+    return {**config(seed), "data": {"_target_": "a.B", "classes": classes, **data}}
+
+
+def test_the_order_of_classes_counts() -> None:
+    first, second = (
+        {"apple": "a", "lemon": "l", "cat": "c"},
+        {"cat": "c", "lemon": "l", "apple": "a"},
+    )
+    made = [_of(first, 0), _of(second, 1), _of(first, 2)]
+    found = differences(made, [0, 1, 2])
+    assert list(found) == ["data.classes.order"]
+    one, other, again = found["data.classes.order"]
+    assert one == again != other
+    assert variants(made, [0, 1, 2]) == ["", f"order={other}", ""]
+    assert str(other).startswith("cat, lemon, apple (")
+
+
+def test_long_orders_that_begin_alike_are_told_apart() -> None:
+    names = [f"class {i}" for i in range(9)]
+    swapped = [*names[:7], names[8], names[7]]
+    first, second = (dict.fromkeys(own, "x") for own in (names, swapped))
+    found = differences([_of(first, 0), _of(second, 1)], [0, 1])
+    one, other = found["data.classes.order"]
+    assert one != other
+    assert str(one).startswith("class 0, class 1, class 2, ... (")
+
+
+def test_the_order_of_fields_does_not_count() -> None:
+    one, other = (
+        {"_target_": "c.D", "turn": 3, "shift": 4},
+        {"shift": 4, "_target_": "c.D", "turn": 3},
+    )
+    assert differences([_of({}, 0, style=one), _of({}, 1, style=other)], [0, 1]) == {}
+    first, second = config(0), dict(reversed(config(1).items()))
+    assert differences([first, second], [0, 1]) == {}
+
+
+def test_true_is_not_1() -> None:
+    found = differences([config(0, clip=True), config(1, clip=1)], [0, 1])
+    assert found == {"defense.clip": ["true", None]}
+    assert differences([{"a": {"b": [True]}}, {"a": {"b": [1.0]}}]) == {"a.b.0": ["true", "1"]}

@@ -34,6 +34,16 @@ def test_every_part_of_the_key_changes_the_hash(other: StageKey) -> None:
     assert other.hash != KEY.hash
 
 
+def test_equal_numbers_are_one_key() -> None:
+    one = StageKey("count", {"size": 0, "lr": [1e-3, 2.0], "weight_decay": 0}, {}, 0)
+    other = StageKey("count", {"size": 0.0, "lr": [0.001, 2], "weight_decay": 0.0}, {}, 0)
+    assert one.hash == other.hash
+    assert (
+        one.hash
+        != StageKey("count", {"size": False, "lr": [1e-3, 2.0], "weight_decay": 0}, {}, 0).hash
+    )
+
+
 def test_targets_are_found_at_every_depth() -> None:
     config = {"_target_": "a.B", "parts": [{"_target_": "c.D", "inner": {"_target_": "e.F"}}, 3]}
     assert list(targets(config)) == ["a.B", "c.D", "e.F"]

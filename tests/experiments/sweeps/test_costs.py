@@ -25,8 +25,10 @@ def test_stages_of_a_kind_share_their_mean() -> None:
 
 @pytest.mark.parametrize(
     ("content", "seconds"),
-    [('{"seconds": 3}', 3.0), ("{}", None), ("[]", None), ("{", None), (None, None)],
-)
+    [('{"seconds": 3}', 3.0), ("{}", None), ("[]", None), ("{", None), (None, None),
+     ('{"seconds": NaN}', None), ('{"seconds": -1}', None), ('{"seconds": "3"}', None),
+     (f'{{"seconds": {10**400}}}', None), ("[" * 10**6, None)],
+)  # fmt: skip
 def test_what_is_not_complete_has_no_cost(
     tmp_path: Path, content: str | None, seconds: float | None
 ) -> None:

@@ -41,3 +41,19 @@ def test_what_cannot_be_written_is_a_warning(
     record_failure(tmp_path / "file", ValueError("no luck"))
     assert "does not take the traceback" in caplog.text
     assert failure_line(tmp_path / "run").startswith(f"{FAILURE_FILE} cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"Traceback\n\nValueError: a\x1b[2J\r\n", r"ValueError: a\x1b[2J"),
+        (b"ValueError: a\xe2\x80\xa8done\n \n", r"ValueError: a\u2028done"),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        (b" \n", "unknown"),
+    ],
+)
+def test_the_line_of_a_foreign_file_hides_nothing(
+    tmp_path: Path, content: bytes, line: str
+) -> None:
+    (tmp_path / FAILURE_FILE).write_bytes(content)
+    assert failure_line(tmp_path) == line

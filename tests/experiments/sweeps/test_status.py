@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from experiments.results.result import write_result
 from experiments.sweeps.failures import record_failure
 from experiments.sweeps.status import status
 from experiments.sweeps.sweep import Job, Sweep, save_sweep
@@ -37,3 +40,21 @@ def test_status_counts_stages_and_estimates(tmp_path: Path) -> None:
     # Left are one implant of 30 s and one purify of 70 s on average.
     assert "2 min 50 s so far, about 1 min 40 s left" in text
     assert "failed: seed=1  ValueError: no luck" in text
+
+
+def test_what_a_plan_says_hides_nothing(tmp_path: Path) -> None:
+    job = Job(["seed=0\nevil: 3 done", "note=\x1b[2J"], "run", "0" * 16, {"implant": "implant-1"})
+    save_sweep(tmp_path, Sweep("s-1", "T\x1b1", "2026", {"a.b\n": ["1", "2"]}, [job], []))
+    lines = status(tmp_path).split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert r"  left: seed=0\nevil: 3 done note=\x1b[2J" in lines
+
+
+def test_a_result_that_is_none_is_no_complete_run(
+    tmp_path: Path, result: Callable[..., dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_result(tmp_path / "good", result())
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "result.json").write_text("{")
+    assert status(tmp_path) == "1 complete run of no sweep"
+    assert "bad/result.json is left out" in caplog.text

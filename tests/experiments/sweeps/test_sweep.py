@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,3 +45,50 @@ def test_a_name_is_that_of_a_file_and_no_path(
     path.write_text(json.dumps({**json.loads(path.read_text()), "name": "../../elsewhere"}))
     assert load_sweeps(tmp_path) == []  # figures would be written there
     assert "name is a plain folder name" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("way", "value"),
+    [
+        ("name", "../../elsewhere"),
+        ("name", "/tmp/x"),
+        ("name", 3),
+        ("experiment", 3),
+        ("created", None),
+        ("axes", []),
+        ("axes", {"a": "b"}),
+        ("arguments", [3]),
+        ("jobs", {}),
+        ("jobs", [3]),
+        ("jobs/0/run", "../x"),
+        ("jobs/0/run", ".."),
+        ("jobs/0/id", None),
+        ("jobs/0/overrides", "seed=0"),
+        ("jobs/0/stages", {"implant": "../../etc"}),
+        ("jobs/0/more", 1),
+        ("more", 1),
+    ],
+)
+def test_a_plan_of_other_types_is_named_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, way: str, value: Any
+) -> None:
+    whole = save_sweep(tmp_path, SWEEP)
+    plan: Any = asdict(SWEEP)
+    part, (*parents, key) = plan, way.split("/")
+    for parent in parents:
+        part = part[int(parent) if isinstance(part, list) else parent]
+    part[key] = value
+    path = whole.with_name("z.json")
+    path.write_text(json.dumps(plan))
+    assert load_sweeps(tmp_path) == [SWEEP]
+    assert f"{path} is left out: " in caplog.text
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "[" * 10**6, "3"])
+def test_what_is_no_plan_at_all_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    path = save_sweep(tmp_path, SWEEP)
+    path.write_text(content)
+    assert load_sweeps(tmp_path) == []
+    assert str(path) in caplog.text

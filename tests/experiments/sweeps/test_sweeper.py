@@ -47,6 +47,16 @@ def test_a_sweep_goes_on_after_a_failure_and_skips_what_is_there(
     assert retried.returncode == 1
 
 
+def test_equal_numbers_of_an_axis_are_one_run(
+    invertune: Command, tiny_words: list[str], tmp_path: Path
+) -> None:
+    ran = invertune(*tiny_words, "-m", "attack.recipe.weight_decay=0,0.0,-0.0")
+    assert ran.returncode == 0, ran.stderr
+    (sweep,) = load_sweeps(tmp_path / "runs")
+    assert [job.settings for job in sweep.jobs] == [{"attack.recipe.weight_decay": "0"}]
+    assert sweep.axes == {}
+
+
 def test_presets_are_sweeps_without_m(
     invertune: Command, tiny_words: list[str], tmp_path: Path
 ) -> None:

@@ -56,7 +56,8 @@ def grid(
         for i, (defense, seed) in enumerate((d, s) for d in DEFENSES for s in (0, 1)):
             made = {**result(seed, defense), "id": f"{i:08x}00000000", "config": config(seed)}
             after = {"none": 0.9, "invertune": 0.01, "other": 0.0102}[defense]
-            made["scores"]["purified"]["zero_shot"]["asr"]["value"] = after
+            rate = {"value": after, "low": max(0.0, after - 0.1), "high": min(1.0, after + 0.1)}
+            made["scores"]["purified"]["zero_shot"]["asr"] = {**rate, "n": 100}
             change(made)
             run = f"rn50_mini-badnet-{defense}-seed{seed}-{i:08x}"
             overrides = ["attack=badnet", f"defense={defense}", f"seed={seed}"]

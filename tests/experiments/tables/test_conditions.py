@@ -28,3 +28,11 @@ def test_a_condition_that_nothing_meets_lists_what_is_left_to_choose_from() -> N
         _select("attack=c")
     with pytest.raises(ValueError, match=r"choices: sig$"):
         _select("attack=sig", "attack=badnet")
+
+
+def test_equal_numbers_are_one_value() -> None:
+    items = [{"rate": rate} for rate in ("0.0", "0.05", "true")]
+    assert select(items, ["rate=0"], lambda item: item) == items[:1]
+    assert select(items, ["rate=5e-2,0.00"], lambda item: item) == items[:2]
+    with pytest.raises(ValueError, match="no run has rate=1"):
+        select(items, ["rate=1"], lambda item: item)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.statistics import Estimate
-from experiments.tables.grid import GAP, Cell, Column, Form, Grid, Value
+from evaluation.statistics import POOLED, STUDENT, WILSON, Estimate
+from experiments.tables.grid import GAP, Cell, Column, Form, Grid, Value, as_text
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,13 @@ def test_a_cell_keeps_number_interval_and_note_apart() -> None:
 def test_a_gap_is_a_dash_for_people_and_nothing_in_csv(value: Value) -> None:
     column = Column("x", "x", form="percent", interval=True)
     assert str(column.cell(value)) == GAP
-    assert column.plain(value) == ["", "", ""]
+    assert column.plain(value) == ["", "", "", ""]
 
 
 def test_csv_has_numbers_as_they_are_and_their_ends() -> None:
     column = Column("x", "x", form="percent", interval=True)
-    assert column.plain(Estimate(1 / 3, 0.25)) == [repr(1 / 3), "0.25", ""]
+    assert column.plain(Estimate(1 / 3, 0.25)) == [repr(1 / 3), "0.25", "", ""]
+    assert column.plain_names == ["x", "x_low", "x_high", "x_interval"]
     assert Column("x", "x", form="given").plain(Estimate(240.0)) == ["240"]
     assert Column("x", "x").plain("a") == ["a"]
 
@@ -72,3 +73,52 @@ def test_texts_are_escaped_before_the_best_are_made_bold() -> None:
     titles, rows = grid.texts(lambda text: text.replace("|", "/"), lambda text: f"|{text}|")
     assert titles == ["a/b"]
     assert rows == [["|1/2|"], ["3"]]
+
+
+RATE = Column("x", "x", form="percent", interval=True)
+
+
+@pytest.mark.parametrize(
+    ("interval", "shown", "said"),
+    [
+        (STUDENT, "50.0 [40.0, 60.0]", "[95 %]: Student's t over the seeds"),
+        (POOLED, "50.0 [40.0, 60.0]w", "[95 %]w: Wilson's, over the images of all seeds together"),
+        (WILSON, "50.0 [40.0, 60.0]", ""),
+    ],
+)
+def test_a_table_says_which_intervals_it_has(interval: str, shown: str, said: str) -> None:
+    value = Estimate(0.5, 0.4, 0.6, interval=interval)
+    assert str(RATE.cell(value)) == shown
+    assert RATE.plain(value)[3] == interval
+    note = Grid([RATE], [[value]]).footnote
+    assert note.startswith(said)
+    assert bool(note) == bool(said)
+    quiet = Column("x", "x", form="percent", interval=True, bracket=False)
+    assert Grid([quiet], [[value]]).footnote == ""
+
+
+@pytest.mark.parametrize(
+    "cell", ["=1+1", "+A1", "-A1", "@SUM(A1)", "=cmd|' /C calc'!A0", " =1+1", "-1+1", "\uff1d1",
+             "+", "--1", "-inf", "=\n"],
+)  # fmt: skip
+def test_no_cell_of_csv_is_a_formula(cell: str) -> None:
+    written = as_text(cell)
+    assert written.startswith("'") == (len(cell) > 1)
+    assert Column(cell, "x").plain_names == Column("x", "x").plain(cell) == [written]
+
+
+@pytest.mark.parametrize("cell", ["-0.5", "-12", "+3", "-1e-3", "-.5", GAP, "a-b", "x=1", ""])
+def test_numbers_and_names_stay_as_they_are(cell: str) -> None:
+    assert as_text(cell) == cell
+
+
+def test_a_negative_number_of_csv_stays_one() -> None:
+    assert Column("x", "x", form="points").plain(Estimate(-0.25)) == ["-0.25"]
+
+
+@pytest.mark.parametrize("text", ["\t=1+1", "\r=1+1", "a\nb", "\x1b[2Ja", "a\u202eb"])
+def test_a_cell_hides_nothing(text: str) -> None:
+    column = Column("x", text)
+    shown = [column.heading, str(column.cell(text)), *column.plain(text),
+             Column("x", "x", form="number").cell(Estimate(1.0, note=text)).note]  # fmt: skip
+    assert all(one.isprintable() for one in shown)

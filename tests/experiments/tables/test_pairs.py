@@ -55,7 +55,84 @@ def test_other_test_images_are_not_compared(grid: Folder, tmp_path: Path, read: 
         made["stages"] = {"evaluate/purified": stage}
 
     rows = read(table(grid(change), "md", experiment="T1"))
-    assert [row["p CA"] for row in rows] == ["-", "-", "-"]
+    for test in ("p CA", "p ASR"):
+        assert [row[test] for row in rows] == ["other images", "-", "other images"]
+
+
+def _set(way: str, value: object) -> Callable[[dict[str, Any]], None]:
+    def change(made: dict[str, Any]) -> None:
+        *parents, name = way.split("/")
+        part = made
+        for parent in parents:
+            part = part.setdefault(parent, {})
+        part[name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("way", "value", "said"),
+    [
+        ("attack/target_label", "cat", "other target"),
+        ("config/attack/target_label", "cat", "other target"),
+        ("config/attack/poison_rate", 0.5, "other poison"),
+        ("config/attack/trigger/size", 3, "other poison"),
+        ("config/data/style", {"turn": 90}, "other data"),
+        ("config/data/classes", {"cat": "c", "apple": "a"}, "other data"),
+        ("config/model", {"name": "vit"}, "other model"),
+        ("config/evaluation", {"templates": 1}, "other evaluation"),
+        ("stages/implant", "stages/implant-b", "other implant"),
+        ("stages/evaluate/purified", "stages/nowhere", "no predictions"),
+        ("config/defense/anything", 1, "1.000"),
+        ("config/attack/_stages_", {"trigger": ["size"]}, "1.000"),
+        ("config/device", "cuda", "1.000"),
+    ],
+)
+def test_a_cell_says_why_there_is_no_test(
+    grid: Folder, tmp_path: Path, read: Read, way: str, value: object, said: str
+) -> None:
+    def change(made: dict[str, Any]) -> None:
+        stage = _predict(tmp_path, [0, 0, 1], [0, 0, 1], [0, 0, -1])
+        made["stages"] = {"evaluate/purified": stage, "implant": "stages/implant-a"}
+        made["config"]["data"]["classes"] = {"apple": "a", "cat": "c"}
+        if made["defense"]["name"] == "other":
+            if way.startswith("stages/"):
+                made["stages"][way.removeprefix("stages/")] = value
+            else:
+                _set(way, value)(made)
+
+    rows = read(table(grid(change), "md", experiment="T1"))
+    assert [row["p CA"] for row in rows] == ["1.000", "-", said]
+    assert [row["p ASR"] for row in rows] == ["1.000", "-", said]
+
+
+def test_seeds_that_only_one_has_are_said(grid: Folder, tmp_path: Path, read: Read) -> None:
+    def change(made: dict[str, Any]) -> None:
+        stage = _predict(tmp_path, [0, 0, 1], [0, 0, 1], [0, 0, -1])
+        made["stages"] = {"evaluate/purified": stage}
+
+    rows = read(table(grid(change, left=1), "md", experiment="T1"))
+    assert [row["p CA"] for row in rows] == ["1.000", "-", "1.000 1 of 2 seeds"]
+
+
+def test_without_a_trigger_there_is_no_test_of_asr(
+    grid: Folder, tmp_path: Path, read: Read
+) -> None:
+    def change(made: dict[str, Any]) -> None:
+        stage = _predict(tmp_path, [0, 1], [0, 1], [-1, -1])
+        made["stages"] = {"evaluate/purified": stage}
+
+    rows = read(table(grid(change), "md", experiment="T1"))
+    assert [row["p CA"] for row in rows] == ["1.000", "-", "1.000"]
+    assert [row["p ASR"] for row in rows] == ["no trigger", "-", "no trigger"]
+
+
+def test_one_side_that_has_not_run_is_said(grid: Folder, tmp_path: Path, read: Read) -> None:
+    folder = grid()
+    for path in folder.glob("*-invertune-*/result.json"):
+        path.unlink()
+    rows = read(table(folder, "md", experiment="T1"))
+    assert [row["p CA"] for row in rows] == ["no run of invertune", "-", "no run of invertune"]
 
 
 def test_rows_are_paired_that_differ_in_the_defense_alone() -> None:

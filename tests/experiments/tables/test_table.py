@@ -30,7 +30,12 @@ def test_markdown_has_runs_by_seed_then_their_mean(runs: Path, read: Read) -> No
     text = table(runs, "md")
     rule = text.splitlines()[1]
     assert set(rule) <= set("|-: ")
-    assert len({len(line) for line in text.splitlines()}) == 1
+    lines = text.splitlines()
+    assert len({len(line) for line in lines[:-2]}) == 1
+    assert lines[-1] == (
+        "[95 %]: Student's t over the seeds; [95 %]w: Wilson's, over the images of all seeds "
+        "together, the wider of the two; of one seed: Wilson's"
+    )
     rows = read(text)
     assert [row["seed"] for row in rows] == ["0", "1", "mean of 2", "5"]
     before = [row["ASR before [95 %]"] for row in rows]
@@ -38,6 +43,13 @@ def test_markdown_has_runs_by_seed_then_their_mean(runs: Path, read: Read) -> No
     assert before[:3] == ["60.0 [50.0, 70.0]", "80.0 [70.0, 90.0]", "70.0 [0.0, 100.0]"]
     assert [row["target found"] for row in rows] == ["lemon (ok)", "lemon (ok)", "2 of 2 ok", "-"]
     assert rows[0]["seconds"] == "15"  # steps of a stage count once
+
+
+def test_the_mean_of_the_time_is_no_share(runs: Path, result: Made, read: Read) -> None:
+    slow = {**result(2), "seconds": {"implant": 45.0}}
+    write_result(runs / "slow", slow)
+    rows = read(table(runs, "md", ["defense=mine"]))
+    assert [row["seconds"] for row in rows] == ["15", "15", "45", "25"]
 
 
 def test_csv_has_shares(runs: Path) -> None:

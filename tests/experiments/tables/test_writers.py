@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from evaluation.statistics import Estimate
+from evaluation.statistics import POOLED, Estimate
 from experiments.tables.grid import Column, Grid
 from experiments.tables.writers import WRITERS, comma_separated, html, latex, markdown
 
@@ -53,7 +53,7 @@ def test_a_bracket_that_begins_a_row_is_no_argument_of_the_line_before() -> None
 def test_csv_can_be_read_back() -> None:
     rows = list(csv.DictReader(io.StringIO(comma_separated(GRID))))
     assert rows[0] == {"defense": "none|x", "ca": "0.5", "ca_low": "0.25", "ca_high": "0.75",
-                       "target": "lemon", "p": ""}  # fmt: skip
+                       "ca_interval": "", "target": "lemon", "p": ""}  # fmt: skip
     assert float(rows[1]["p"]) == 0.0001
 
 
@@ -92,3 +92,22 @@ def test_a_long_html_table_scrolls(rows: int, long: bool) -> None:
 @pytest.mark.parametrize("form", WRITERS)
 def test_a_table_without_rows_has_its_titles(form: str) -> None:
     assert "a" in WRITERS[form](Grid([Column("a", "a")], []))
+
+
+def test_every_form_for_people_says_which_intervals_it_has() -> None:
+    column = Column("ca", "CA", form="percent", interval=True)
+    grid = Grid([column], [[Estimate(0.5, 0.25, 0.75, interval=POOLED)]])
+    assert grid.footnote.startswith("[95 %]w: Wilson's")
+    assert markdown(grid).splitlines()[-2:] == ["", grid.footnote]
+    assert "[25.0, 75.0]w" in markdown(grid)
+    assert latex(grid).splitlines()[-1] == (
+        r"\par{\footnotesize {}" + grid.footnote.replace("%", r"\%") + "}"
+    )
+    assert _table(grid).findtext("p[@class='note']") == grid.footnote
+    assert "\n\n" not in comma_separated(grid)
+
+
+def test_csv_has_no_formulas() -> None:
+    grid = Grid([Column("=A1", "x"), Column("n", "n", form="points")],
+                [["=1+1", Estimate(-0.5)], ["a\r\n=2", None]])  # fmt: skip
+    assert comma_separated(grid).splitlines() == ["'=A1,n", "'=1+1,-0.5", r"a\r\n=2,"]

@@ -8,7 +8,8 @@ import pytest
 import wandb
 from PIL import Image
 
-from experiments.tracking.tracking import Tracking, read_record, run_title, summary
+from experiments.tracking.record import read_record
+from experiments.tracking.tracking import Tracking, run_title, summary
 
 Made = Callable[..., dict[str, Any]]
 
