@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
+from invertune.regular import require_regular
+
+_LARGEST = 256 * 2**20  # bytes
 _DEEPEST = 100  # floors of a JSON file; what walks over it calls itself for each
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _BRACKET = re.compile(r"[\[\]{}]")
@@ -43,9 +46,11 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is no JSON, if it is nested too deeply, or if it has half a character,
-            which no file takes.
+        ValueError: If it is no regular file, too large or no JSON, if it is nested too deeply, or
+            if it has half a character, which no file takes.
     """
+    if require_regular(path) > _LARGEST:
+        raise ValueError(f"it is larger than {_LARGEST >> 20} MiB")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         text = json.dumps(content, ensure_ascii=False)
@@ -64,7 +69,12 @@ def _floors(text: str) -> int:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    """Return the SHA-256 of a file, 64 hexadecimal digits.
+
+    Raises:
+        ValueError: If it is no regular file.
+    """
+    require_regular(path)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invertune.regular import require_regular
+
 if TYPE_CHECKING:
     import yaml
 
@@ -30,6 +32,7 @@ def read_yaml(path: Path, loader: Any = None) -> Any:
     import yaml
 
     loader, text = loader or getattr(yaml, "CSafeLoader", yaml.SafeLoader), ""
+    require_regular(path)
     try:
         text = path.read_text(encoding="utf-8")
         reader = loader(text)

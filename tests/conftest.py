@@ -14,7 +14,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from invertune.clip.models import CLIP, ModelSpec
+from invertune.clip.models import CLIP
+from invertune.clip.spec import ModelSpec
 from invertune.data.bundle import DataBundle, ImageTextPairs, LabeledImages, RetrievalSet
 from invertune.data.captions import with_article
 from invertune.training.recipe import Recipe

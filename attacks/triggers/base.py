@@ -15,6 +15,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from invertune.regular import parse_json, require_regular
+
 # Sizes and displacements are given in pixels of an image of this side, CLIP's, and keep their
 # share of the image at others.
 REFERENCE_SIDE = 224
@@ -98,8 +100,9 @@ def load_trigger(folder: Path) -> Trigger:
     """
     path = folder / STATE
     try:
-        state = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        require_regular(path)
+        state = parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(f"{path} is no trigger: {error}") from error
     kind = _trigger_class(state.pop("_target_", ""), path)
     state |= _read_tensors(folder / TENSORS)

@@ -14,7 +14,8 @@ from experiments.bundles.card import Described
 from experiments.config import Config, class_fields
 
 if TYPE_CHECKING:
-    from invertune.clip.models import CLIP, ModelSpec
+    from invertune.clip.models import CLIP
+    from invertune.clip.spec import ModelSpec
 
 _PACKAGES = ("attacks", "invertune")
 # What open_clip fetches from elsewhere when a model config asks for it.
@@ -52,7 +53,7 @@ def build_model(config: Config, addition: Config | None, weights: Path, seed: in
         ValueError: If the config is no model's, or the weights do not fit it.
     """
     from attacks.graft import graft
-    from invertune.clip.models import ModelSpec
+    from invertune.clip.spec import ModelSpec
     from invertune.clip.weights import load_weights
 
     spec = build(config, "architecture")

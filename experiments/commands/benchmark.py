@@ -26,7 +26,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from experiments.composing import composed
 from experiments.stages.parts import build
 from invertune.clip.encode import autocast, encode_images, zero_shot_classifier
-from invertune.clip.models import CLIP, ModelSpec
+from invertune.clip.models import CLIP
+from invertune.clip.spec import ModelSpec
 from invertune.data.bundle import ImageTextPairs, to_float
 from invertune.losses import alignment_loss
 from invertune.perturb.forms import Pixels

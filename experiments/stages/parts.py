@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from attacks.triggers import Trigger
     from experiments.stages.keys import Stage
     from experiments.stages.store import StageFolder
-    from invertune.clip.models import CLIP, ModelSpec
+    from invertune.clip.models import CLIP
+    from invertune.clip.spec import ModelSpec
     from invertune.data.bundle import CleanData, DataBundle, ImageTextPairs
     from invertune.defense import Defense
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from invertune.clip.checkpoints import Checkpoint, load_clip, read_checkpoint
-    from invertune.clip.models import CLIP, ModelSpec
+    from invertune.clip.models import CLIP
+    from invertune.clip.spec import ModelSpec
 
 _MODULES = {
     "CLIP": "models",
     "Checkpoint": "checkpoints",
-    "ModelSpec": "models",
+    "ModelSpec": "spec",
     "load_clip": "checkpoints",
     "read_checkpoint": "checkpoints",
 }

@@ -20,8 +20,9 @@ from invertune.clip.activation import Activation, decide
 from invertune.clip.architectures import FORMATS, infer_architecture, require_clip
 from invertune.clip.beside import CARD, HF_CONFIG, OPEN_CLIP_CONFIG, Beside, read_beside
 from invertune.clip.hugging_face import HF_TOWERS, HF_WEIGHTS
-from invertune.clip.models import CLIP, ModelSpec
+from invertune.clip.models import CLIP
 from invertune.clip.preprocessing import Preprocessing
+from invertune.clip.spec import ModelSpec
 from invertune.clip.states import OPENAI_EXTRAS, normalized, not_finite
 from invertune.clip.tensor_files import RawCheckpoint, read_tensors
 from invertune.clip.weights import fit_errors

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from attacks import Backdoor, BadCLIPPrompt, TrojanNet
 from attacks.graft import graft
-from invertune.clip.models import CLIP, ModelSpec
+from invertune.clip.models import CLIP
+from invertune.clip.spec import ModelSpec
 from invertune.clip.weights import load_weights, save_weights
 from invertune.data.bundle import DataBundle, to_float
 

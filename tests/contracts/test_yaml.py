@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from attacks import PoisoningAttack
 from experiments.errors import is_user_error, one_line
 from experiments.stages.parts import build
-from invertune.clip.models import ModelSpec
+from invertune.clip.spec import ModelSpec
 from invertune.data.bundle import DataBundle
 from invertune.defense import check_needs
 

@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from experiments.config import class_fields
 from experiments.stages.parts import build
 from invertune import shipped
-from invertune.clip.models import CLIP, ModelSpec
+from invertune.clip.models import CLIP
+from invertune.clip.spec import ModelSpec
 from invertune.shipped import FOLDER, find, pack
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -85,7 +85,7 @@ def _make_checkpoints(folder: Path) -> None:
     import safetensors.torch
     import torch
 
-    from invertune.clip.models import ModelSpec
+    from invertune.clip.spec import ModelSpec
     from invertune.clip.weights import save_weights
 
     folder.mkdir()

@@ -19,7 +19,7 @@ from invertune.clip.weights import save_weights
     [
         "os.system", "builtins.eval", "torch.hub.load", "experiments.bundles.export.write_bundle",
         "invertune.clip.models.torch.hub.load", "invertune.clip.weights.Path",
-        "invertune.clip.weights.load_weights", "invertune.clip.models.ModelSpec.build",
+        "invertune.clip.weights.load_weights", "invertune.clip.spec.ModelSpec.build",
         "invertune..models.ModelSpec", "invertune", "", 3, None,
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from experiments.commands import benchmark
-from invertune.clip.models import ModelSpec
+from invertune.clip.spec import ModelSpec
 from invertune.data.bundle import DataBundle
 from invertune.training.recipe import Recipe
 

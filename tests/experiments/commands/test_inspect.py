@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from experiments import cli
-from invertune.clip.models import ModelSpec
+from invertune.clip.spec import ModelSpec
 
 ARCHITECTURE = {
     "embed_dim": 32,

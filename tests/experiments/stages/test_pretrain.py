@@ -14,7 +14,8 @@ from experiments.stages.code import installed
 from experiments.stages.keys import Planner, Stage, StageKey
 from experiments.stages.stages import Stages
 from experiments.stages.store import CHECKPOINT, StageStore
-from invertune.clip.models import CLIP, ModelSpec
+from invertune.clip.models import CLIP
+from invertune.clip.spec import ModelSpec
 from invertune.clip.weights import load_weights, save_weights
 from invertune.data.bundle import ImageTextPairs
 from invertune.training.recipe import Recipe

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from invertune.clip.models import CLIP, ModelSpec
+from invertune.clip.models import CLIP
+from invertune.clip.spec import ModelSpec
 
 State = dict[str, Tensor]
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}

@@ -13,8 +13,9 @@ from torch import Tensor
 from invertune.clip.architectures import Heads
 from invertune.clip.beside import Beside, read_beside
 from invertune.clip.checkpoints import load_clip, read_checkpoint
-from invertune.clip.models import CLIP, ModelSpec
+from invertune.clip.models import CLIP
 from invertune.clip.preprocessing import Preprocessing
+from invertune.clip.spec import ModelSpec
 from invertune.clip.weights import save_weights
 
 HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -6,8 +6,8 @@ import open_clip
 import pytest
 import torch
 
-from invertune.clip.models import ModelSpec
 from invertune.clip.preprocessing import Preprocessing
+from invertune.clip.spec import ModelSpec
 
 HALF = Preprocessing([0.5] * 3, [0.25] * 3, "squash", "bilinear")  # type: ignore[arg-type]
 ARCHITECTURE = {

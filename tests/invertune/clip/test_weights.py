@@ -8,7 +8,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from invertune.clip.models import CLIP, ModelSpec
+from invertune.clip.models import CLIP
+from invertune.clip.spec import ModelSpec
 from invertune.clip.weights import fit_errors, load_weights, save_weights, weights
 
 Tiny = Callable[[str], CLIP]

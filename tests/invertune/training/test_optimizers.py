@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from invertune.clip.models import CLIP, ModelSpec
+from invertune.clip.models import CLIP
+from invertune.clip.spec import ModelSpec
 from invertune.clip.weights import load_weights, save_weights
 from invertune.data.bundle import DataBundle
 from invertune.training.optimizers import Optimizers
