@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from invertune.clip.models import CLIP, MAX_LOGIT_SCALE, ModelSpec
+from invertune.clip.models import CLIP, MAX_LOGIT_SCALE
+from invertune.clip.spec import ModelSpec
 from invertune.data.bundle import DataBundle
 from invertune.finite import NonFiniteLossError, check_finite
 from invertune.losses import clip_loss
