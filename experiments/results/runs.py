@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -137,11 +137,15 @@ class Run:
         return {**curves, **(self.evidence.get("curves") or {})}
 
 
-def load_runs(runs_dir: Path) -> list[Run]:
+def load_runs(runs_dir: Path, but: Container[str] = ()) -> list[Run]:
     """Return all runs below a folder that have a result, by name of the run.
 
     A result that is truncated, of another version, edited or against the schema is named in a
     warning and left out.
+
+    Args:
+        runs_dir: The folder.
+        but: Names of runs that are not asked for.
 
     Raises:
         ValueError: If there is no such folder.
@@ -150,6 +154,8 @@ def load_runs(runs_dir: Path) -> list[Run]:
         raise ValueError(f"{runs_dir} is not a folder of runs")
     runs = []
     for path in sorted(runs_dir.glob(f"*/{FILE}")):
+        if path.parent.name in but:
+            continue
         try:
             runs.append(Run(path.parent, read_result(path)))
         except (ValueError, OSError) as error:

@@ -18,10 +18,17 @@ FAILURE_FILE = "failure.txt"
 
 
 def is_complete(runs_dir: Path, job: Job) -> bool:
-    """Return whether the run has a valid result, made of exactly the stages it needs."""
+    """Return whether the run has a valid result, made of exactly the stages it needs.
+
+    A result that is none is named in a warning.
+    """
+    path = runs_dir / job.run / FILE
     try:
-        result = read_result(runs_dir / job.run / FILE)
-    except (OSError, ValueError):
+        result = read_result(path)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        log.warning("%s is left out: %s", path, error)
         return False
     return bool(result["id"] == job.id) and planned_stages(result) == job.stages
 

@@ -37,7 +37,7 @@ def status(runs_dir: Path) -> str:
     sweeps, costs = load_sweeps(runs_dir), Costs(runs_dir)
     parts = [_describe(runs_dir, sweep, costs) for sweep in sweeps]
     planned = {job.run for sweep in sweeps for job in sweep.jobs}
-    others = [run for run in load_runs(runs_dir) if run.folder.name not in planned]
+    others = load_runs(runs_dir, but=planned)
     if others:
         parts.append(f"{len(others)} complete run{'s' * (len(others) > 1)} of no sweep")
     if not parts:

@@ -14,7 +14,7 @@ from experiments.tables.conditions import select
 from experiments.tables.entries import Entry, find_entries, find_sweeps
 from experiments.tables.grid import Column, Grid, Value
 from experiments.tables.layouts import Layout, layout_of
-from experiments.tables.pairs import others, p_values
+from experiments.tables.pairs import comparable, others, p_values
 
 _TESTS = (
     Column("p_ca", "p CA", form="probability"),
@@ -63,7 +63,7 @@ def _grid(layout: Layout, entries: Sequence[Entry]) -> Grid:
         columns += _TESTS
         for line, tests in zip(lines, p_values(labels, runs), strict=True):
             line.extend(tests)
-    best = _best(columns, lines, labels) if compared else frozenset()
+    best = _best(columns, lines, labels, runs) if compared else frozenset()
     return Grid(columns, lines, best)
 
 
@@ -153,18 +153,20 @@ def _best(
     columns: Sequence[Column],
     lines: Sequence[Sequence[Value]],
     labels: Sequence[Mapping[str, str]],
+    runs: Sequence[Sequence[Run]],
 ) -> frozenset[tuple[int, int]]:
     """Return the best cells among rows that differ in the defense alone, as they are printed."""
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for i, own in enumerate(labels):
         if own["defense"] != "none":
             groups[others(own)].append(i)
+    alike = [group for group in groups.values() if comparable([runs[i] for i in group])]
     best = set()
     for j, column in enumerate(columns):
         if not column.best:
             continue
         choose = max if column.best == "highest" else min
-        for group in groups.values():
+        for group in alike:
             values = {
                 i: round(value.value, 3)
                 for i in group

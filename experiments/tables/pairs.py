@@ -81,6 +81,14 @@ def _compare(first: Sequence[Run], second: Sequence[Run]) -> tuple[Value, Value]
     return right, _pooled(hits, note) if len(hits) == len(pairs) else "no trigger"
 
 
+def comparable(rows: Sequence[Sequence[Run]]) -> bool:
+    """Return whether all rows show the same target, poison and data, as far as seeds are shared."""
+    first: dict[int, Run] = {}
+    return all(
+        why_not(first.setdefault(run.seed, run), run) is None for runs in rows for run in runs
+    )
+
+
 def why_not(first: Run, second: Run) -> str | None:
     """Return why two runs do not show two defenses the same thing; None where they do."""
     if first.target != second.target:

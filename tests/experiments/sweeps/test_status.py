@@ -58,3 +58,7 @@ def test_a_result_that_is_none_is_no_complete_run(
     (tmp_path / "bad" / "result.json").write_text("{")
     assert status(tmp_path) == "1 complete run of no sweep"
     assert "bad/result.json is left out" in caplog.text
+    caplog.clear()
+    save_sweep(tmp_path, Sweep("s-1", "T1", "2026", {}, [Job([], "bad", "0" * 16, {})], []))
+    assert "1 runs: 0 done, 0 running, 0 failed, 1 left" in status(tmp_path)
+    assert caplog.text.count("bad/result.json is left out") == 1

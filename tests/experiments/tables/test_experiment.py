@@ -41,6 +41,15 @@ def test_the_best_defenses_as_printed_are_bold_and_none_is_not(grid: Folder, rea
     assert "**" not in table(grid(), "csv", experiment="T1")
 
 
+def test_no_row_is_the_best_of_rows_with_other_data(grid: Folder) -> None:
+    def change(made: dict[str, Any]) -> None:
+        if made["defense"]["name"] == "other":
+            made["config"]["data"]["turn"] = 90
+
+    assert "**" in table(grid(), "md", experiment="T1")
+    assert "**" not in table(grid(change), "md", experiment="T1")
+
+
 def test_the_csv_of_an_experiment_has_shares_and_ends(grid: Folder) -> None:
     rows = list(csv.DictReader(io.StringIO(table(grid(), "csv", experiment="T1"))))
     assert float(rows[1]["asr_after"]) == pytest.approx(0.01)
