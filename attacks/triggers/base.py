@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from invertune.clip.weights import count_tensors
 from invertune.regular import parse_json, require_regular
 
 # Sizes and displacements are given in pixels of an image of this side, CLIP's, and keep their
@@ -128,6 +129,7 @@ def _read_tensors(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
+        count_tensors(path)
         tensors = safetensors.torch.load_file(path)
     except Exception as error:  # the library raises a type of its own
         raise ValueError(f"{path} is not a safetensors file: {error}") from error

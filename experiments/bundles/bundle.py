@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 CARD, WEIGHTS = "card.json", "weights.safetensors"
 TRIGGER, TENSORS = "trigger.json", "trigger.safetensors"
 FILES = (WEIGHTS, TRIGGER, TENSORS)
-_MOST_IMAGES = 1_000_000
+_MOST_IMAGES, _MOST_TEXTS = 1_000_000, 200_000
+_LARGEST_CARD = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Bundle:
         from invertune.data.bundle import DataBundle
 
         with self.blamed("data"):
-            described = build(self.card["data"], "data")
+            described = build(self.card["data"], "data", "invertune.data.")
             self._check_images()
             found = described.load()
         if not isinstance(found, DataBundle):
@@ -103,6 +104,9 @@ class Bundle:
         rate, config = self.card["measured"]["ca"], self.card["data"]
         count, side = lookup(config, "sizes/zero_shot"), config.get("image_size")
         own = self.card["preprocessing"]["image_size"]
+        classes, templates = (config.get(name) or [] for name in ("classes", "templates"))
+        if len(classes) * len(templates) > _MOST_TEXTS:
+            raise ValueError(f"{len(classes)} classes in {len(templates)} templates are too many")
         if rate is not None and count is not None and count != rate["n"]:
             raise ValueError(f"zero_shot has {count!r:.40} images, the rates are of {rate['n']}")
         if rate is not None and rate["n"] > _MOST_IMAGES:
@@ -145,6 +149,8 @@ def read_bundle(folder: Path) -> Bundle:
 
 def _read_card(path: Path) -> Card:
     try:
+        if path.stat().st_size > _LARGEST_CARD:
+            raise ValueError(f"it is larger than {_LARGEST_CARD >> 20} MiB")
         card = SEALED.read(path)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

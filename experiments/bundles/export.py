@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.bundles.bundle import CARD, FILES, WEIGHTS
 from experiments.bundles.card import SEALED, VERSION, Card, Part
-from experiments.bundles.rebuild import build_model, check_config, describe_model
+from experiments.bundles.rebuild import build_model, check_config, describe_model, model_config
 from experiments.bundles.whole import whole_folder
 from experiments.files import Fingerprint, fingerprint, read_json
 from experiments.results.measures import lookup
@@ -109,8 +109,9 @@ def _card(
     files: Mapping[str, Path],
 ) -> Card:
     result, config, target = run.result, run.config, backdoor["target_label"]
-    for part in ("model", "data"):  # what cannot be built from a card is found now
-        check_config(config[part], part)
+    # What cannot be built from a card is found now.
+    check_config(model_config(config["model"]), "model", "invertune.clip.")
+    check_config(config["data"], "data", "invertune.data.")
     built = build_model(config["model"], graft, files[WEIGHTS], run.seed)
     parts = {part: Part(name=run.name(part), config=config[part]) for part in ("attack", "defense")}
     return {

@@ -24,19 +24,25 @@ _LARGEST_SIDE = 4096  # pixels
 _LEAST_ROOM = 2**24  # numbers beside the weights, such as a mask of attention
 
 
-def build(config: Config, place: str) -> Any:
+def model_config(config: Config) -> Config:
+    """Return a model's config without how it was trained, which nothing here does again."""
+    return {name: value for name, value in config.items() if name not in ("pretrain", "teacher")}
+
+
+def build(config: Config, place: str, home: str = "") -> Any:
     """Return what a config describes.
 
     Args:
         config: Its ``_target_`` names a class, its other fields are that class's.
         place: Name of the config in messages.
+        home: What the names of its classes begin with.
 
     Raises:
         ValueError: As `check_config` does.
     """
     from hydra.utils import instantiate
 
-    check_config(config, place)
+    check_config(config, place, home)
     return instantiate(class_fields(config), _convert_="all")
 
 
@@ -56,7 +62,8 @@ def build_model(config: Config, addition: Config | None, weights: Path, seed: in
     from invertune.clip.spec import ModelSpec
     from invertune.clip.weights import load_weights
 
-    spec = build(config, "architecture")
+    _check_addition(addition)
+    spec = build(model_config(config), "architecture", "invertune.clip.")
     if not isinstance(spec, ModelSpec):
         raise ValueError(f"architecture is a ModelSpec, got {config['_target_']!r}")
     _check_size(_architecture(spec), weights)
@@ -106,7 +113,8 @@ def _check_size(config: Config, weights: Path) -> None:
     held, tensors = weights.stat().st_size, count_tensors(weights)
     towers = [config.get(tower) or {} for tower in ("vision_cfg", "text_cfg")]
     layers = [layer for tower in towers for layer in _listed(tower.get("layers", 0))]
-    if not all(isinstance(count, int) for count in layers) or sum(layers) > tensors:
+    counts = all(type(count) is int and count >= 0 for count in layers)
+    if not counts or sum(layers) > tensors:
         raise ValueError(
             f"layers {layers!r:.80} are more than the {tensors} tensors of its weights"
         )
@@ -120,6 +128,17 @@ def _check_size(config: Config, weights: Path) -> None:
         raise ValueError(
             f"its {numbers:,} numbers are more than {weights.name}, of {held:,} bytes, holds"
         )
+
+
+def _check_addition(addition: Config | None) -> None:
+    """Look at the sizes of what an attacker added, before any memory is taken for it.
+
+    Raises:
+        ValueError: If one is larger than any such network's.
+    """
+    for name, value in (addition or {}).items():
+        if isinstance(value, int) and abs(value) > _LARGEST_SIDE:
+            raise ValueError(f"graft.{name} is at most {_LARGEST_SIDE}, got {value!r:.40}")
 
 
 def _listed(value: object) -> list[Any]:
@@ -143,7 +162,7 @@ def describe_model(model: CLIP) -> Described:
     }
 
 
-def check_config(config: object, place: str) -> None:
+def check_config(config: object, place: str, home: str = "") -> None:
     """Look for what a config of a stranger must not make this program do.
 
     Raises:
@@ -154,13 +173,14 @@ def check_config(config: object, place: str) -> None:
         config = dict(enumerate(config))
     for key, value in config.items() if isinstance(config, Mapping) else ():
         here = f"{place}.{key}"
-        if key == "_target_" and not _is_own_class(value):
-            raise ValueError(f"{here} is a class of {' or '.join(_PACKAGES)}, got {value!r}")
+        if key == "_target_" and not (str(value).startswith(home) and _is_own_class(value)):
+            homes = home.rstrip(".") or " or ".join(_PACKAGES)
+            raise ValueError(f"{here} is a class of {homes}, got {value!r:.80}")
         if str(key).startswith(_FETCHED) and value:
             raise ValueError(f"{here} is not for models of open_clip's own parts, got {value!r}")
         if isinstance(value, str) and "${" in value:
             raise ValueError(f"{here} is a plain value, got {value!r}")
-        check_config(value, here)
+        check_config(value, here, home)
 
 
 def _is_own_class(target: object) -> bool:

@@ -23,7 +23,7 @@ def whole_folder(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     """Yield a folder to write to, which becomes ``folder`` in one step at the end of the block.
 
     After an error, or a signal to end, nothing is left. A process that is killed leaves its folder
-    to the next one that writes beside it, which removes it.
+    to the next one that writes the same, which removes it.
 
     Args:
         folder: Must not hold anything.
@@ -88,12 +88,12 @@ def _locked(folder: Path) -> Iterator[bool]:
 def _remove_dead(folder: Path, names: Sequence[str]) -> None:
     """Remove what processes that are no more have left beside a folder."""
     for path in folder.parent.iterdir():
-        found = re.fullmatch(r"\.(.+)\.(\d+)", path.name)
+        # Of this folder alone: beside it may lie what looks alike and is somebody's.
+        found = re.fullmatch(rf"\.{re.escape(folder.name)}\.(\d+)", path.name)
         if found is None or path.is_symlink() or not path.is_dir():
             continue
-        own = found[1] == folder.name
         with contextlib.suppress(OSError):
-            if _is_dead(path, int(found[2])) and (own or any(path.iterdir())):
+            if _is_dead(path, int(found[1])):
                 _remove(path, names)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NO_PREDICTION = -1
+_LARGEST = 64 * 2**20  # bytes of predictions
 _NUMBER = {"type": "number", "minimum": -1e12, "maximum": 1e12}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1.001}  # means of float32 may round up
 _COUNT = {"type": "integer", "minimum": 0, "maximum": 1 << 53}
@@ -88,7 +90,7 @@ def stage_folder(runs_dir: Path, name: str) -> Path:
     Raises:
         ValueError: If it is one.
     """
-    if re.fullmatch(r"[^./\\\x00][^/\\\x00]*", name) is None:
+    if re.fullmatch(r"[^./\\][^/\\]*", name) is None or not name.isprintable():
         raise ValueError(f"a stage is a folder's name, such as implant-0123456789abcdef; {name!r}")
     return runs_dir / "stages" / name
 
@@ -134,6 +136,9 @@ def read_predictions(path: Path) -> Predictions | None:
     import numpy as np
 
     try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _LARGEST:
+                raise ValueError(f"unpacked it is larger than {_LARGEST >> 20} MiB")
         with np.load(path, allow_pickle=False) as arrays:
             found: Sequence[NDArray[np.int32]] = [
                 arrays[name] for name in ("labels", "clean", "triggered")

@@ -76,7 +76,9 @@ def read_beside(
         ValueError: If one of them says what no model has.
     """
     folder = weights if weights.is_dir() else weights.parent
-    hub = [_read(folder / HF_CONFIG, _hf_model), _read(folder / HF_INPUT, _hf_input)]
+    # A config.json beside weights of other names is of something else.
+    model = _read(folder / HF_CONFIG, _hf_model) if hugging_face else Beside()
+    hub = [model, _read(folder / HF_INPUT, _hf_input)]
     own = [_read(folder / OPEN_CLIP_CONFIG, _open_clip)]
     if not weights.is_dir() and _is_of_card(folder / CARD, weights):
         own.insert(0, _read(folder / CARD, _card))
@@ -139,12 +141,12 @@ def _hf_input(config: dict[str, Any]) -> Beside:
     mode = "squash" if both and not config.get("do_center_crop", False) else "shortest"
     crop = config.get("crop_size", size)
     sides = [*crop.values()] if isinstance(crop, dict) else [crop]
-    resampling = config.get("resample", 3)
-    if not isinstance(resampling, int) or resampling not in _RESAMPLING:
-        choices = ", ".join(f"{number} ({name})" for number, name in _RESAMPLING.items())
-        raise ValueError(f"resample is one of {choices}, got {resampling!r:.80}")
-    found = _preprocessing(mean, std, mode, _RESAMPLING[resampling])
-    return Beside(preprocessing=found, image_size=_side(sides[0]) if sides else None)
+    told, side = config.get("resample", 3), _side(sides[0]) if sides else None
+    # Pillow has more; they change how images are resized, not whether the weights can be used.
+    known = isinstance(told, int) and told in _RESAMPLING
+    found = _preprocessing(mean, std, mode, _RESAMPLING[told if known else 3])
+    notes = () if known else (f"resample {told!r:.40} is not known, bicubic is taken",)
+    return Beside(preprocessing=found, image_size=side, notes=notes)
 
 
 def _open_clip(config: dict[str, Any]) -> Beside:
@@ -213,7 +215,10 @@ def _card(card: dict[str, Any]) -> Beside:
 
 def _is_of_card(card: Path, weights: Path) -> bool:
     """Return whether a card is that of a bundle that these weights are a file of."""
-    return card.exists() and weights.name in sub_object(read_json(card), "files")
+    try:
+        return card.is_file() and weights.name in sub_object(read_json(card), "files")
+    except ValueError:  # somebody else's card, of something else
+        return False
 
 
 def _preprocessing(mean: Any, std: Any, mode: Any, interpolation: Any) -> Preprocessing:

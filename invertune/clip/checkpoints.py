@@ -112,11 +112,12 @@ def load_clip(path: Path, quick_gelu: bool | None = None) -> CLIP:
 
 def undecided(checkpoint: Checkpoint) -> str:
     """Return in words that nothing decides the activation, and how much that matters."""
-    taken = checkpoint.activation.name
-    return (
-        f"the activation is undecided, GELU or QuickGELU; {taken} is taken. On 8 images the "
-        f"features of the two have a mean cosine of {checkpoint.difference():.3f}"
-    )
+    said = f"the activation is undecided, GELU or QuickGELU; {checkpoint.activation.name} is taken"
+    try:
+        difference = checkpoint.difference()
+    except ValueError:
+        return f"{said}. The features of the two are not finite numbers and cannot be compared"
+    return f"{said}. On 8 images the features of the two have a mean cosine of {difference:.3f}"
 
 
 def read_checkpoint(path: Path, quick_gelu: bool | None = None) -> Checkpoint:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 _MOST_DIMENSIONS = 8
+_LONGEST_NAME = 300
 _LONGEST_NUMBER = 16  # bytes of a number of numpy
 
 
@@ -102,12 +103,14 @@ class Name:
     dtype: torch.dtype | None = None
 
 
-def named(module: str, name: str) -> Name:
+def named(module: object, name: object) -> Name:
     """Return what stands for a name of a pickle.
 
     Raises:
         RefusedError: If it is none of those that tensors and plain values need.
     """
+    if not all(isinstance(part, str) and len(part) <= _LONGEST_NAME for part in (module, name)):
+        raise RefusedError("asks for a global without a name")
     full = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
     if full.startswith("__torch__."):
         return Name(full, Script)
@@ -116,8 +119,9 @@ def named(module: str, name: str) -> Name:
     if full in _VALUES:
         return Name(full)
     if module in ("torch", "torch.storage") and name in _STORAGES:
-        return Name(full, dtype=_STORAGES[name])
-    dtype = vars(torch).get(name) if module == "torch" else None
+        return Name(full, dtype=_STORAGES[str(name)])
+    # Of the others some have no memory of their own, and end the process when it is made.
+    dtype = vars(torch).get(str(name)) if full in _DTYPES else None
     if isinstance(dtype, torch.dtype):
         return Name(full, dtype=dtype)
     raise RefusedError(f"asks for the global {module}.{name}, which is no tensor")
@@ -214,6 +218,14 @@ _VALUES = (
     "numpy.ndarray", "torch.Tensor", "torch.nn.parameter.Parameter",
     "torch.per_tensor_affine", "torch.per_channel_affine",
 )  # fmt: skip
+_DTYPES = {
+    f"torch.{name}"
+    for name in (
+        "float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8",
+        "bool", "uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz",
+        "float8_e5m2fnuz", "complex64", "complex128",
+    )
+}  # fmt: skip
 _STORAGES: dict[str, torch.dtype] = {
     "FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,

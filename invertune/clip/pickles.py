@@ -18,7 +18,8 @@ import torch
 from invertune.clip.pickle_values import Name, Odd, RefusedError, Script, Storage, View, named
 
 MAX_TENSORS = 50_000
-MAX_STEPS = 3_000_000  # of the pickle's program: some seconds, and far beyond a real checkpoint
+MAX_STEPS = 600_000  # of the pickle's program: a second or two, and beyond a real checkpoint
+MAX_NAME = 1000  # characters of a key
 
 Storages = Callable[[str, torch.dtype, int], Storage]
 
@@ -89,7 +90,7 @@ class _Machine:
 
     def set_state(self) -> None:
         state, made = self.stack.pop(), self.stack[-1]
-        if isinstance(made, Script) and isinstance(state, dict):
+        if isinstance(made, Script) and isinstance(state, dict) and not made.attributes:
             made.attributes.update(state)
         elif isinstance(made, np.dtype):
             if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", "|"):
@@ -104,6 +105,8 @@ class _Machine:
             # Of other keys, and of larger numbers, so many collide that a dict is never done.
             if not isinstance(key, _KEYS) or (isinstance(key, int) and abs(key) >> 60):
                 raise RefusedError(f"has a {type(key).__name__} as a key")
+            if isinstance(key, str | bytes) and len(key) > MAX_NAME:
+                raise RefusedError(f"has a key of {len(key)} characters")
             made[key] = value
         return made
 
@@ -119,7 +122,7 @@ class _Machine:
 
     def named(self) -> None:
         name, module = self.stack.pop(), self.stack.pop()
-        self.stack.append(named(str(module), str(name)))
+        self.stack.append(named(module, name))
 
     def outside(self) -> None:
         told = self.stack.pop()
@@ -191,6 +194,14 @@ def read_pickle(stream: IO[bytes], storage: Storages) -> Any:
 
     try:
         return _Machine(storage).run(stream)
-    except (IndexError, KeyError, TypeError, AttributeError, UnicodeError, OverflowError) as error:
+    except (
+        IndexError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        UnicodeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         # What instructions of no pickle do to an interpreter.
         raise ValueError(f"has a damaged pickle ({type(error).__name__})") from error

@@ -21,6 +21,7 @@ from invertune.clip.torch_files import flat, read_torch
 from invertune.regular import require_regular
 
 _PREFIXES = ("module.", "_orig_mod.", "model.", "clip.")  # of DDP, torch.compile and wrappers
+_WRAPPERS = ("module.", "_orig_mod.")
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
 _NAMING = "in OpenAI/open_clip naming"
 _TRAINING = "training checkpoint of open_clip, CleanCLIP or the like"
@@ -117,6 +118,7 @@ def _is_short(value: object) -> bool:
 
 def _without_prefixes(described: dict[str, Any]) -> dict[str, Any]:
     """Return what is described without the prefixes that all names share."""
+    described = {_bare(name): value for name, value in described.items()}
     while described:
         shared = [p for p in _PREFIXES if all(name.startswith(p) for name in described)]
         if not shared:
@@ -124,6 +126,13 @@ def _without_prefixes(described: dict[str, Any]) -> dict[str, Any]:
         described = {name.removeprefix(shared[0]): value for name, value in described.items()}
     # torch.compile of a part of a model leaves its prefix in the middle.
     return {name.replace("._orig_mod.", "."): value for name, value in described.items()}
+
+
+def _bare(name: str) -> str:
+    """Return a name without the prefixes of DDP and torch.compile, whatever their order."""
+    while name.startswith(_WRAPPERS):
+        name = name.partition(".")[2]
+    return name
 
 
 def _tensors(path: Path, described: Mapping[str, View | Odd | Tensor]) -> dict[str, Tensor]:
@@ -138,6 +147,7 @@ def _tensors(path: Path, described: Mapping[str, View | Odd | Tensor]) -> dict[s
             raise ValueError(f"{path}: {name} is no dense tensor of real numbers")
         try:
             state[name] = value if isinstance(value, Tensor) else value.tensor()
-        except ValueError as error:
-            raise ValueError(f"{path}: {name}: {error}") from error
+        except (ValueError, RuntimeError, OverflowError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{path}: {name:.80}: {reason:.200}") from error
     return state

@@ -14,7 +14,7 @@ import torch
 
 from invertune.clip.architectures import FORMATS
 from invertune.clip.pickle_values import Odd, RefusedError, Script, Storage, View
-from invertune.clip.pickles import MAX_TENSORS, Storages, read_pickle
+from invertune.clip.pickles import MAX_NAME, MAX_TENSORS, Storages, read_pickle
 from invertune.clip.zips import Archive, is_zip, read_zip
 
 _DEEPEST = 100  # modules in modules
@@ -49,7 +49,8 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except RefusedError as error:
         raise ValueError(
-            f"{path} is refused: its pickle {error} and is not executed; save a state dict alone"
+            f"{path} is refused: its pickle {error!s:.200} and is not executed; "
+            "save a state dict alone"
         ) from error
     except _DamagedError as error:
         raise ValueError(f"{path} is a damaged checkpoint: {error}") from error
@@ -129,6 +130,8 @@ def flat(path: Path, script: Script) -> dict[str, View | Odd]:
         if visited > MAX_TENSORS or depth > _DEEPEST:
             raise ValueError(f"{path} is refused: its modules hold each other")
         for name, value in module.attributes.items():
+            if len(prefix) + len(name) > MAX_NAME:
+                raise ValueError(f"{path} is refused: a name has over {MAX_NAME} characters")
             if isinstance(value, View | Odd):
                 found[f"{prefix}{name}"] = value
             elif isinstance(value, Script):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 # More than a checkpoint of a billion parameters has with its optimizer's state.
 MAX_ENTRIES = 50_000
+_LARGEST_DIRECTORY = 16 * 2**20  # bytes
 
 _END = struct.Struct("<4s4H2IH")
 _END_64 = struct.Struct("<4sQ2H2I4Q")
@@ -63,13 +64,15 @@ def read_zip(path: Path) -> Archive:
     """
     with path.open("rb") as stream:
         content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY))
-        directory = _directory(path, content)
+        directory, count = _directory(path, content)
         try:
             with zipfile.ZipFile(stream) as archive:
                 entries = archive.infolist()
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error,
                 NotImplementedError) as error:  # fmt: skip
             raise ValueError(f"{path} is a damaged zip archive: {error}") from error
+    if len(entries) != count or any(entry.comment for entry in entries):
+        raise _second(path)
     # torch's reader finds entries whatever the case of their names.
     if len({entry.filename.lower() for entry in entries}) < len(entries):
         raise ValueError(f"{path} is refused: two entries of the archive have the same name")
@@ -85,8 +88,12 @@ def read_zip(path: Path) -> Archive:
     return Archive(path, stored, packed)
 
 
-def _directory(path: Path, content: memoryview) -> int:
-    """Return where the directory starts, once it and its end are the last bytes of the file."""
+def _directory(path: Path, content: memoryview) -> tuple[int, int]:
+    """Return where the directory starts and how many entries it has.
+
+    Raises:
+        ValueError: If it and its end are not the last bytes of the file, or too large.
+    """
     at = len(content) - _END.size
     if at < 0 or bytes(content[at : at + 4]) != b"PK\x05\x06":
         raise ValueError(f"{path} is a damaged zip archive: its end is not that of one")
@@ -99,9 +106,11 @@ def _directory(path: Path, content: memoryview) -> int:
         *_, count, size, start = _unpacked(_END_64, content, at)
     if comment or start + size != at:
         raise _second(path)
+    if size > _LARGEST_DIRECTORY:
+        raise ValueError(f"{path} has a directory of {size} bytes; a checkpoint's is smaller")
     if count > MAX_ENTRIES:
         raise ValueError(f"{path} has {count} entries; a checkpoint has at most {MAX_ENTRIES}")
-    return int(start)
+    return int(start), int(count)
 
 
 def _unpacked(form: struct.Struct, content: memoryview, at: int) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ def load_state(path: Path | None, stage: str, device: torch.device) -> dict[str,
     Returns:
         None where there is no file; and, with a warning, where it is damaged or of other work.
     """
-    if path is None or not path.exists():
+    if path is None or not path.is_file():  # a pipe is none
         return None
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location=device)

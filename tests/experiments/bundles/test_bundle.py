@@ -88,7 +88,7 @@ def test_a_damaged_bundle_is_one_line(
         ({"data__color": "red"}, ["card.json: its data", "IconWorld", "color"]),
         ({"data__templates": ["${oc.env:HOME}"]}, ["data.templates.0 is a plain value"]),
         ({"data": {"_target_": "invertune.clip.ModelSpec", "name": "x"}}, ["its data cannot"]),
-        ({"data": {"_target_": "os.getcwd"}}, ["data._target_ is a class of attacks or invertune"]),
+        ({"data": {"_target_": "os.getcwd"}}, ["data._target_ is a class of invertune.data"]),
     ],
 )  # fmt: skip
 def test_a_card_that_cannot_be_is_one_line(

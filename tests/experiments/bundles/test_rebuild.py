@@ -68,6 +68,9 @@ TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "lay
     [
         ({"layers": 10**7}, {}, r"layers \[10000000, 1\] are more than"),
         ({}, {"layers": 10**7}, r"layers \[2, 10000000\] are more than"),
+        ({"layers": [10**6, -(10**6), 1, 1]}, {}, r"layers \[1000000, -1000000"),
+        ({"layers": 10**7}, {"layers": -(10**7)}, r"layers \[10000000, -10000000\]"),
+        ({"layers": True}, {}, r"layers \[True, 1\] are more than"),
         ({"layers": "many"}, {}, r"layers \['many', 1\] are more than"),
         ({"width": 10**5, "head_width": 10}, {}, r"numbers are more than weights\.safetensors"),
         ({}, {"context_length": 10**6}, r"numbers are more than weights\.safetensors"),
@@ -111,3 +114,20 @@ def test_a_model_is_built_again_from_its_card(
     assert describe_model(built) == describe_model(model)
     pairs = zip(built.clip.state_dict().values(), model.clip.state_dict().values(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_a_part_is_built_of_its_own_package_alone(tmp_path: Path) -> None:
+    spec = {"_target_": "invertune.clip.ModelSpec", "name": "x", "architecture": {"a": 1}}
+    (tmp_path / WEIGHTS).write_bytes(b"no weights")
+    bomb = {"_target_": "attacks.trojannet.SideNetwork", "classes": 10**6, "dimensions": 3000}
+    with pytest.raises(
+        ValueError, match=r"architecture\.preprocessing\._target_ is a class of inv"
+    ):
+        build_model({**spec, "preprocessing": bomb}, None, tmp_path / WEIGHTS, 0)
+    for part in ("pretrain", "teacher"):  # not built at all
+        with pytest.raises(ValueError, match="is not a safetensors checkpoint"):
+            build_model({**spec, part: bomb}, None, tmp_path / WEIGHTS, 0)
+    with pytest.raises(ValueError, match=r"graft\.width is at most 4096, got 30000"):
+        build_model(spec, {"kind": "trojannet", "width": 30000}, tmp_path / WEIGHTS, 0)
+    with pytest.raises(ValueError, match=r"data\._target_ is a class of invertune\.data, got"):
+        build({"_target_": "invertune.clip.ModelSpec"}, "data", "invertune.data.")

@@ -68,8 +68,17 @@ def test_a_signal_to_end_leaves_nothing(tmp_path: Path, number: int) -> None:
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
     assert _ended_by(signal.SIGKILL, tmp_path / "bundle") == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 1
-    _write(tmp_path / "other")
-    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+    _write(tmp_path / "bundle")
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_what_looks_alike_is_somebodys(tmp_path: Path) -> None:
+    other = tmp_path / ".mine.20240101"
+    other.mkdir()
+    (other / "weights").write_text("precious")
+    os.utime(other, (0, 0))
+    _write(tmp_path / "bundle")
+    assert (other / "weights").read_text() == "precious"
 
 
 def test_a_number_that_is_ours_now_was_anothers(tmp_path: Path) -> None:
@@ -88,7 +97,7 @@ def test_a_process_that_lives_keeps_its_folder(tmp_path: Path) -> None:
         (left,) = tmp_path.iterdir()
         old = time.time() - 3600
         os.utime(left, (old, old))
-        _write(tmp_path / "other")
+        _write(tmp_path / "bundle")
         assert (left / "weights").read_text() == "half"
         process.kill()
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from invertune.clip.activation import Activation
-from invertune.clip.checkpoints import load_clip, read_checkpoint
+from invertune.clip.checkpoints import load_clip, read_checkpoint, undecided
 from invertune.clip.models import CLIP
 
 State = dict[str, Tensor]
@@ -300,3 +300,22 @@ def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
     for path in (tmp_path / "w.pt", Path("/dev/zero")):
         with pytest.raises(ValueError, match="is no regular file"):
             read_checkpoint(path)
+
+
+def test_values_that_are_no_numbers_are_said_where_readings_are_compared(
+    tmp_path: Path, make_model: Make, state_of: StateOf
+) -> None:
+    path, state = tmp_path / "w.pt", state_of(make_model("vit"))
+    state["visual.proj"][0] = float("nan")
+    torch.save(state, path)
+    assert undecided(read_checkpoint(path)).endswith("not finite numbers and cannot be compared")
+
+
+def test_prefixes_differ_from_tensor_to_tensor(
+    tmp_path: Path, make_model: Make, state_of: StateOf, same: Same
+) -> None:
+    original, path = make_model("vit", quick_gelu=False), tmp_path / "w.pt"
+    prefixes = ("module.", "_orig_mod.module.", "module._orig_mod.", "")
+    state = {prefixes[i % 4] + name: v for i, (name, v) in enumerate(state_of(original).items())}
+    torch.save({"state_dict": state}, path)
+    assert same(load_clip(path), original)

@@ -104,6 +104,12 @@ TRICKS = {
     "an extension": b"\x82\x01.",
     "a codec": b"c_codecs\nencode\n(" + _text("a") + _text("zip") + b"tR.",
     "no end": b"K\x01",
+    "a name that is no text": b"K\x01K\x02\x93.",
+    "a name that doubles": b"(tq\x00" + b"h\x00h\x00\x86q\x00" * 60 + _text("a") + b"\x93.",
+    "a type without memory of its own": b"ctorch\nquint4x2\n.",
+    "a type of one bit": b"ctorch\nbit\n.",
+    "a key without end": b"}X\xe8\x03\x01\x00" + b"k" * 66536 + b"K\x01s.",
+    "a module set twice": b"c__torch__\nM\n)\x81}" + _text("a") + b"K\x01sb}bb.",
     "another version": b"\x80\xff.",
 }  # fmt: skip
 

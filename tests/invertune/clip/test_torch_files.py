@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from invertune.clip.checkpoints import read_checkpoint
 from invertune.clip.pickle_values import Odd, Script, Storage, View
 from invertune.clip.tensor_files import read_tensors
 from invertune.clip.torch_files import flat, read_torch
@@ -228,6 +229,33 @@ def test_broken_code_does_not_matter(tmp_path: Path) -> None:
     _script(_Outer(), path)
     _rewritten(path, lambda name, content: b"no code(" if "/code/" in name else content)
     assert read_tensors(path).state.keys() == _Outer().state_dict().keys()
+
+
+def test_names_without_end_are_refused(tmp_path: Path) -> None:
+    script = Script({"a": View(Storage(torch.float32, 1), torch.float32, (1,), (1,), 0)})
+    for _ in range(9):
+        script = Script({"n" * 200: script})
+    with pytest.raises(ValueError, match="a name has over 1000 characters"):
+        flat(tmp_path / "m.pt", script)
+
+
+@pytest.mark.parametrize("size", [2**31, 2**40, 2**61])
+def test_a_shape_beyond_any_memory_is_one_line(size: int, tmp_path: Path) -> None:
+    path, pickled = tmp_path / "w.pt", io.BytesIO()
+    torch.save({"a": torch.zeros(1)}, path)
+    number = size.to_bytes(9, "little")
+    shape = b"\x8a\x09" + number + b"\x8a\x09" + number + b"\x86K\x00K\x00\x86"
+    pickled.write(
+        b"\x80\x02}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00"
+    )
+    pickled.write(
+        b"storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQK\x00"
+    )
+    pickled.write(shape + b"\x89ccollections\nOrderedDict\n)RtRs.")
+    _rewritten(path, lambda name, old: pickled.getvalue() if name.endswith("data.pkl") else old)
+    with pytest.raises(ValueError, match=r"w\.pt: a") as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_modules_that_hold_each_other_are_refused(tmp_path: Path) -> None:

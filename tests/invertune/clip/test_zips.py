@@ -85,6 +85,21 @@ def test_an_entry_is_called_as_the_directory_says(tmp_path: Path) -> None:
         read_zip(path)
 
 
+def test_an_entry_with_a_comment_or_one_that_is_not_counted_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"one")
+        archive.infolist()[0].comment = b"PK\x05\x06" + bytes(18)
+    with pytest.raises(ValueError, match=HIDDEN):
+        read_zip(path)
+    content = bytearray(_archive(path))
+    for place in (-14, -12, -98 + 24, -98 + 32):  # of the end, and of the end in 64 bits
+        content[place] -= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{HIDDEN}|is a damaged zip"):
+        read_zip(path)
+
+
 def test_too_many_entries_are_said_before_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
