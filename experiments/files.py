@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
-from invertune.regular import require_regular
+from invertune.regular import read_text, require_regular
 
 _LARGEST = 256 * 2**20  # bytes
 _DEEPEST = 100  # floors of a JSON file; what walks over it calls itself for each
@@ -49,10 +49,9 @@ def read_json(path: Path) -> Any:
         ValueError: If it is no regular file, too large or no JSON, if it is nested too deeply, or
             if it has half a character, which no file takes.
     """
-    if require_regular(path) > _LARGEST:
-        raise ValueError(f"it is larger than {_LARGEST >> 20} MiB")
+    told = read_text(path, _LARGEST)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(told)
         text = json.dumps(content, ensure_ascii=False)
         text.encode()
     except (ValueError, RecursionError) as error:

@@ -23,16 +23,31 @@ def require_regular(path: Path) -> int:
     return status.st_size
 
 
+def read_text(path: Path, largest: int = _LARGEST) -> str:
+    """Return the text of a file.
+
+    Raises:
+        ValueError: If it is no regular file, larger than so many bytes, or no text in UTF-8, as
+            JSON is.
+        OSError: If it cannot be read.
+    """
+    if require_regular(path) > largest:
+        raise ValueError(f"{path} is larger than {largest >> 20} MiB")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no JSON, or truncated ({error})") from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object that a JSON file holds.
 
     Raises:
         ValueError: If it is no regular file, larger than 64 MiB, or holds no object.
     """
-    if require_regular(path) > _LARGEST:
-        raise ValueError(f"{path} is larger than {_LARGEST >> 20} MiB")
+    text = read_text(path)
     try:
-        return parse_json(path.read_text(encoding="utf-8"))
+        return parse_json(text)
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
 

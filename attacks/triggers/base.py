@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from invertune.clip.weights import count_tensors
-from invertune.regular import parse_json, require_regular
+from invertune.regular import parse_json, read_text
 
 # Sizes and displacements are given in pixels of an image of this side, CLIP's, and keep their
 # share of the image at others.
@@ -101,8 +101,7 @@ def load_trigger(folder: Path) -> Trigger:
     """
     path = folder / STATE
     try:
-        require_regular(path)
-        state = parse_json(path.read_text(encoding="utf-8"))
+        state = parse_json(read_text(path))
     except ValueError as error:
         raise ValueError(f"{path} is no trigger: {error}") from error
     kind = _trigger_class(state.pop("_target_", ""), path)

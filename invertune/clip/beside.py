@@ -79,9 +79,7 @@ def read_beside(
     # A config.json beside weights of other names is of something else.
     model = _read(folder / HF_CONFIG, _hf_model) if hugging_face else Beside()
     hub = [model, _read(folder / HF_INPUT, _hf_input)]
-    own = [_read(folder / OPEN_CLIP_CONFIG, _open_clip)]
-    if not weights.is_dir() and _is_of_card(folder / CARD, weights):
-        own.insert(0, _read(folder / CARD, _card))
+    own = [_read_card(folder / CARD, weights), _read(folder / OPEN_CLIP_CONFIG, _open_clip)]
     order = [*hub, *own] if hugging_face else [*own, hub[1]]
     if metadata and CONFIG in metadata:
         with _blamed(weights):
@@ -213,12 +211,16 @@ def _card(card: dict[str, Any]) -> Beside:
     return found.over(_open_clip_model(config)) if config else found
 
 
-def _is_of_card(card: Path, weights: Path) -> bool:
-    """Return whether a card is that of a bundle that these weights are a file of."""
+def _read_card(path: Path, weights: Path) -> Beside:
+    """Read a card, if it is that of a bundle that these weights are a file of."""
     try:
-        return card.is_file() and weights.name in sub_object(read_json(card), "files")
+        card = read_json(path) if path.is_file() else {}
     except ValueError:  # somebody else's card, of something else
-        return False
+        card = {}
+    if weights.name not in sub_object(card, "files"):
+        return Beside()
+    with _blamed(path):
+        return replace(_card(card), files=(path,))
 
 
 def _preprocessing(mean: Any, std: Any, mode: Any, interpolation: Any) -> Preprocessing:

@@ -20,8 +20,8 @@ from invertune.clip.pickles import MAX_TENSORS
 from invertune.clip.torch_files import flat, read_torch
 from invertune.regular import require_regular
 
-_PREFIXES = ("module.", "_orig_mod.", "model.", "clip.")  # of DDP, torch.compile and wrappers
-_WRAPPERS = ("module.", "_orig_mod.")
+_WRAPPERS = ("module.", "_orig_mod.")  # of DDP and torch.compile
+_PREFIXES = (*_WRAPPERS, "model.", "clip.")
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
 _NAMING = "in OpenAI/open_clip naming"
 _TRAINING = "training checkpoint of open_clip, CleanCLIP or the like"

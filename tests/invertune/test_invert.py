@@ -138,6 +138,16 @@ def test_what_is_similar(tiny: Callable[[str], CLIP], data: DataBundle, similari
     assert curves["invert mask 0"] == pytest.approx([wanted], abs=5e-5)
 
 
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor, mask: Tensor, pattern: Tensor) -> None:
+    """Take the code's step, which keeps the mask in [0, 1] and the pattern in its range."""
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    with torch.no_grad():
+        mask.clamp_(0, 1)
+        pattern.clamp_(-1.7922, 2.1461)
+
+
 def _reference(model: CLIP, data: CleanData, target: int) -> tuple[Tensor, Tensor]:
     """Return the mask and the normalized pattern that the released code's loop ends with."""
     classifier = zero_shot_classifier(model, data.prompts, data.templates)
@@ -156,12 +166,7 @@ def _reference(model: CLIP, data: CleanData, target: int) -> tuple[Tensor, Tenso
         loss = 5 * F.cross_entropy(z @ classifier / 0.07, torch.full((10,), target))
         loss = loss + 0.5 * torch.linalg.norm(z - near) + 1 - _ssim(triggered, clean)
         loss = loss + 1e-4 * torch.norm(mask, p=1)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        with torch.no_grad():
-            mask.clamp_(0, 1)
-            pattern.clamp_(-1.7922, 2.1461)
+        _step(optimizer, loss, mask, pattern)
     return mask.detach(), pattern.detach()
 
 
@@ -199,12 +204,7 @@ def test_what_holds_a_mask_at_zero(
         logits = planted.encode_image(triggered) / 0.1
         pull = torch.norm(mask, p=1) if area == "norm" else mask.sum()
         loss = F.cross_entropy(logits, torch.full((6,), 3)) + 0.3 * pull
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        with torch.no_grad():
-            mask.clamp_(0, 1)
-            pattern.clamp_(-1.7922, 2.1461)
+        _step(optimizer, loss, mask, pattern)
     assert torch.allclose(found.mask, mask, atol=1e-5)
     # A norm lets go of what a sum holds at 0.
     assert found.mask.eq(0).float().mean().item() == pytest.approx(held, abs=0.01)
