@@ -68,6 +68,7 @@ def _loader() -> Any:
 
 def register() -> None:
     """Let Hydra read files through `load_config`."""
+    # Hydra has no public way to say where a file's mistake is: its reader of files is replaced.
     Plugins.instance()  # whose scan makes the class of Hydra's own source
     # A method, not a class in its place: launchers send the registry to other processes, which
     # know Hydra's own classes only.

@@ -16,6 +16,7 @@ TEXTS = ("runs_dir", "name", "target_label", "project", "group", "id")
 _SCALARS = ("str", "int", "float", "bool")
 _VALUES = (*_SCALARS, "null", "timestamp", "seq", "map", "merge")
 _TAG = "tag:yaml.org,2002:"
+_MOST_VALUES = 100_000  # a config of a thousand classes has some thousands
 
 
 def read_yaml(path: Path, loader: Any = None) -> Any:
@@ -26,7 +27,8 @@ def read_yaml(path: Path, loader: Any = None) -> Any:
         loader: One of PyYAML's loaders, or of a class made of one; the fastest safe one if None.
 
     Raises:
-        ValueError: If it is no YAML, or not what a config may hold; names the file and the line.
+        ValueError: If it is no YAML, or not what a config may hold, such as an alias inside what it
+            stands for; names the file and the line.
         OSError: If it cannot be read.
     """
     import yaml
@@ -41,6 +43,7 @@ def read_yaml(path: Path, loader: Any = None) -> Any:
             return None
         for one in _nodes(node, set()):
             _check(one)
+        _size(node, {})
         return reader.construct_document(node)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
@@ -73,9 +76,32 @@ def _nodes(node: Any, seen: set[int]) -> Iterator[Any]:
         return
     seen.add(id(node))
     yield node
+    for child in _children(node):
+        yield from _nodes(child, seen)
+
+
+def _children(node: Any) -> Iterator[Any]:
     for child in node.value if isinstance(node.value, list) else ():
-        for one in child if isinstance(child, tuple) else (child,):
-            yield from _nodes(one, seen)
+        yield from child if isinstance(child, tuple) else (child,)
+
+
+def _size(node: Any, known: dict[int, int | None]) -> int:
+    """Return how many values a node stands for, with all that its aliases repeat.
+
+    Raises:
+        ConstructorError: If it holds itself, or if there are more values than any config has.
+    """
+    if id(node) in known:
+        size = known[id(node)]
+        if size is None:
+            refuse(node, "an alias stands inside what it stands for")
+        return size or 0
+    known[id(node)] = None  # until all below it is counted
+    size = 1 + sum(_size(child, known) for child in _children(node))
+    if size > _MOST_VALUES:
+        refuse(node, f"its aliases stand for more than {_MOST_VALUES:,} values")
+    known[id(node)] = size
+    return size
 
 
 def _check(node: Any) -> None:

@@ -6,12 +6,18 @@ answer is that there is none.
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import open_clip
+from open_clip.transformer import QuickGELU
+from torch import nn
 
 _OPENAI_NAME = re.compile(r"ViT-[BL]/(32|16|14)")
+_QUICK = re.compile(r"quick[-_ ]?gelu", re.IGNORECASE)
+_NOT_QUICK = re.compile(rf"(?<![a-z])(no|not|non|without)[-_ ]?{_QUICK.pattern}", re.IGNORECASE)
 _OPEN_CLIP_RUN = re.compile(r"model_(?P<model>.+?)-(lr|b|j|p)_")  # how open_clip names its runs
 
 
@@ -62,12 +68,32 @@ def of_run(run: str) -> bool | None:
 
     ``-quickgelu`` is open_clip's own mark. Its run names hold the name of one of its models, whose
     config says which activation it has. A slash, as in ``ViT-B/32``, is how OpenAI's code, and
-    CleanCLIP's after it, names models.
+    CleanCLIP's after it, names models. ``RN50`` is no evidence outside open_clip's own run names:
+    OpenAI's model with QuickGELU and open_clip's with GELU are both called so.
     """
-    if "quickgelu" in run.lower():
+    if _NOT_QUICK.search(run):
+        return False
+    if _QUICK.search(run):
         return True
     found = _OPEN_CLIP_RUN.search(run)
     config = open_clip.get_model_config(found["model"]) if found else None
     if config is not None:
         return bool(config.get("quick_gelu", False))
     return True if _OPENAI_NAME.search(run) else None
+
+
+@contextlib.contextmanager
+def other_activation(model: nn.Module) -> Iterator[None]:
+    """Give a model, inside the block, GELU in place of QuickGELU and the reverse."""
+    _swap(model)
+    try:
+        yield
+    finally:
+        _swap(model)
+
+
+def _swap(model: nn.Module) -> None:
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.GELU | QuickGELU):
+                module._modules[name] = nn.GELU() if isinstance(child, QuickGELU) else QuickGELU()

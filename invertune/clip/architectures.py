@@ -45,7 +45,7 @@ _BOTH_KINDS = {
     "visual.conv1.weight": 4, "token_embedding.weight": 2, "positional_embedding": 2,
     "ln_final.weight": 1, "text_projection": 2, "logit_scale": 0,
 }  # fmt: skip
-_TEXT_TOWER = ("token_embedding.", "transformer.", "text")
+_TEXT_TOWER = ("token_embedding.", "ln_final.", "text")  # a ViT alone has a transformer too
 _VIT = {"visual.class_embedding": 1, "visual.positional_embedding": 2, "visual.proj": 2}
 _RESNET = {"visual.layer1.0.conv1.weight": 4, "visual.attnpool.positional_embedding": 2}
 

@@ -9,14 +9,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invertune.clip.activation import Activation, decide
+from invertune.clip.activation import Activation, decide, other_activation
 from invertune.clip.architectures import FORMATS, infer_architecture, require_clip
 from invertune.clip.beside import CARD, HF_CONFIG, OPEN_CLIP_CONFIG, Beside, read_beside
 from invertune.clip.hugging_face import HF_TOWERS, HF_WEIGHTS
@@ -33,6 +33,21 @@ log = logging.getLogger(__name__)
 __all__ = ["FORMATS", "Checkpoint", "fit_errors", "load_clip", "read_checkpoint"]
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+_COMPARED = 8
+_TEXTS = [f"a picture of {what}" for what in ("a cat", "a dog", "a car", "a tree", "a house")]
+
+
+class Difference(NamedTuple):
+    """Mean cosine of a model's features with GELU to those with QuickGELU.
+
+    Attributes:
+        images: Of smooth noise. A ResNet has neither activation, so that it is 1 there.
+        texts: Of everyday words.
+    """
+
+    images: float
+    texts: float
 
 
 @dataclass(frozen=True)
@@ -73,27 +88,26 @@ class Checkpoint:
 
     def build(self, name: str) -> CLIP:
         """Return the model in evaluation mode, called ``name``."""
-        return self._built(name, self.activation.quick_gelu)
-
-    def difference(self, images: int = 8) -> float:
-        """Return how far the two readings of the activation agree: a mean cosine of features.
-
-        Args:
-            images: Number of images, of smooth noise.
-        """
-        side = self.architecture["vision_cfg"]["image_size"]
-        grid = torch.rand(images, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-        smooth = F.interpolate(grid, (side, side), mode="bilinear", align_corners=False)
-        with torch.no_grad():
-            one, other = (self._built("", quick).encode_image(smooth) for quick in (True, False))
-        return float((one * other).sum(dim=1).mean())
-
-    def _built(self, name: str, quick_gelu: bool) -> CLIP:
-        config = {**self.architecture, "quick_gelu": quick_gelu}
-        spec = ModelSpec(name, architecture=config, preprocessing=self.preprocessing)
+        spec = ModelSpec(name, architecture=self.architecture, preprocessing=self.preprocessing)
         model = spec.build()
         model.clip.load_state_dict(self.state)
         return model.eval()
+
+    def difference(self, model: CLIP | None = None) -> Difference:
+        """Return how far the two readings of the activation agree.
+
+        Args:
+            model: What `build` made, where it is there already.
+        """
+        model = model or self.build("")
+        side = self.architecture["vision_cfg"]["image_size"]
+        grid = torch.rand(_COMPARED, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        smooth = F.interpolate(grid, (side, side), mode="bilinear", align_corners=False)
+        with torch.no_grad():
+            one = model.encode_image(smooth), model.encode_text(_TEXTS)
+            with other_activation(model):
+                other = model.encode_image(smooth), model.encode_text(_TEXTS)
+        return Difference(*(float((a * b).sum(1).mean()) for a, b in zip(one, other, strict=True)))
 
 
 def load_clip(path: Path, quick_gelu: bool | None = None) -> CLIP:
@@ -105,19 +119,23 @@ def load_clip(path: Path, quick_gelu: bool | None = None) -> CLIP:
         ValueError: As `read_checkpoint` does.
     """
     found = read_checkpoint(path, quick_gelu)
+    model = found.build(path.stem)
     if not found.activation.decided:
-        log.warning("%s: %s", path, undecided(found))
-    return found.build(path.stem)
+        log.warning("%s: %s", path, undecided(found, model))
+    return model
 
 
-def undecided(checkpoint: Checkpoint) -> str:
+def undecided(checkpoint: Checkpoint, model: CLIP | None = None) -> str:
     """Return in words that nothing decides the activation, and how much that matters."""
     said = f"the activation is undecided, GELU or QuickGELU; {checkpoint.activation.name} is taken"
     try:
-        difference = checkpoint.difference()
+        images, texts = checkpoint.difference(model)
     except ValueError:
         return f"{said}. The features of the two are not finite numbers and cannot be compared"
-    return f"{said}. On 8 images the features of the two have a mean cosine of {difference:.3f}"
+    return (
+        f"{said}. The features of the two have a mean cosine of {images:.3f} on {_COMPARED} "
+        f"images, of {texts:.3f} on {len(_TEXTS)} texts"
+    )
 
 
 def read_checkpoint(path: Path, quick_gelu: bool | None = None) -> Checkpoint:

@@ -7,7 +7,7 @@ which it is, whatever its name. Neither torch.load nor torch.jit ever sees a fil
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ _STATE_KEYS = ("state_dict", "model_state_dict", "model")
 _NAMING = "in OpenAI/open_clip naming"
 _TRAINING = "training checkpoint of open_clip, CleanCLIP or the like"
 _LONGEST_NAME = 200  # characters of a run's name
+_ARRAY = Odd("numpy array")
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,12 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _unwrapped(path: Path, content: Any, kind: str) -> RawCheckpoint:
     """Take the tensors out of a checkpoint's dict, and say who writes such a dict."""
     if not isinstance(content, Mapping):
+        _require_tensors(path, content, {})
         raise ValueError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
     wrapper = next((key for key in _STATE_KEYS if isinstance(content.get(key), Mapping)), None)
     inner = content if wrapper is None else content[wrapper]
     described = {name: value for name, value in inner.items() if _is_weight(name, value)}
+    _require_tensors(path, content, described)
     state = _tensors(path, _without_prefixes(described))
     if wrapper is None:
         return RawCheckpoint(kind, state, (path,))
@@ -104,6 +107,32 @@ def _unwrapped(path: Path, content: Any, kind: str) -> RawCheckpoint:
     return RawCheckpoint(
         _TRAINING, state, (path,), tuple(notes), run if isinstance(run, str) else None
     )
+
+
+def _require_tensors(path: Path, content: Any, described: Mapping[str, Any]) -> None:
+    """Say what a file without tensors is.
+
+    Raises:
+        ValueError: If there is no tensor, but arrays of numpy.
+    """
+    arrays = 0 if described else sum(1 for one in _leaves(content) if one == _ARRAY)
+    if arrays:
+        raise ValueError(
+            f"{path} holds numpy arrays alone ({arrays}), such as masks and patterns of inverted "
+            "triggers, and no model"
+        )
+
+
+def _leaves(content: Any) -> Iterator[Any]:
+    """Yield what dicts, lists and tuples hold, however deep, each of them once."""
+    waiting, seen = [content], set()
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, Mapping | list | tuple):
+            yield one
+        elif id(one) not in seen:
+            seen.add(id(one))
+            waiting.extend(one.values() if isinstance(one, Mapping) else one)
 
 
 def _is_weight(name: object, value: object) -> bool:

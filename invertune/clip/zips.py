@@ -23,7 +23,7 @@ _END = struct.Struct("<4s4H2IH")
 _END_64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR = struct.Struct("<4sIQI")
 _LOCAL = struct.Struct("<4s5H3I2H")
-_DESCRIBED = 8  # flag: sizes follow the data
+_ENCRYPTED, _DESCRIBED = 1, 8  # flags; of the second, sizes follow the data
 _DESCRIPTOR = b"PK\x07\x08"
 _DESCRIPTOR_SIZES = (16, 24)
 
@@ -71,6 +71,9 @@ def read_zip(path: Path) -> Archive:
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error,
                 NotImplementedError) as error:  # fmt: skip
             raise ValueError(f"{path} is a damaged zip archive: {error}") from error
+    locked = next((entry for entry in entries if entry.flag_bits & _ENCRYPTED), None)
+    if locked is not None:
+        raise ValueError(f"{path} is refused: its entry {locked.filename!r:.80} is encrypted")
     if len(entries) != count or any(entry.comment for entry in entries):
         raise _second(path)
     # torch's reader finds entries whatever the case of their names.

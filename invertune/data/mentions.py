@@ -7,6 +7,7 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,17 +24,8 @@ _BEFORE, _AFTER = rf"(?<!{_WORD})", rf"(?!{_WORD})"
 _FREE = re.compile(f"[{_UNSPACED}]")
 _BLANKS = re.compile(r"\s+|(?<=\w)-(?=\w)")  # "ice-cream" is ice cream
 
-# Endings of a name and of its plural. All that fit are taken: a form that is no word is in no
-# caption.
-_PLURALS = tuple(
-    (re.compile(f"{ending}$"), plural)
-    for ending, plural in (
-        (r"([a-rt-w]|[aeiou]y)", r"\1s"), (r"(s|x|z|ch|sh|o)", r"\1es"),
-        (r"([^aeiou\W])y", r"\1ies"), (r"([lr]|ea|oa|ie|oo)f", r"\1ves"), ("ife", "ives"),
-        (r"(\w{3})us", r"\1i"), ("man", "men"), ("child", "children"), ("person", "people"),
-        ("foot", "feet"), ("tooth", "teeth"), ("goose", "geese"), ("mouse", "mice"),
-    )
-)  # fmt: skip
+# One sign each for what reads as a hyphen or as a blank.
+_ALIKE = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-") | {"_": " "})
 
 
 def mentions(
@@ -63,17 +55,40 @@ def mentions(
 @functools.lru_cache(maxsize=1 << 17)  # every class is looked for in the same captions
 def _folded(text: str) -> str:
     """Return the text with one spelling for what reads alike."""
-    return unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", text).translate(_ALIKE).casefold()
 
 
 @functools.lru_cache(maxsize=1 << 14)
 def _forms(name: str, plural: bool) -> dict[str, bool]:
     """Return the forms of a name, and of each whether it is the name itself."""
     exact = _folded(name)
-    inflected = [ending.sub(other, exact) for ending, other in _PLURALS if ending.search(exact)]
-    if plural and re.search("[^s]s$", exact):
-        inflected.append(exact[:-1])
-    return {**dict.fromkeys(inflected, False), exact: True}
+    inflected = _plurals(exact) + (_singulars(exact) if plural else [])
+    return {**dict.fromkeys(map(_folded, inflected), False), exact: True}
+
+
+# Where English has several forms, or a library is not sure, all are taken: what is no word is in no
+# caption.
+def _plurals(noun: str) -> list[str]:
+    if not noun[-1:].isalpha():
+        return []
+    found = [engine.plural_noun(noun) for engine in _engines()]  # cactuses, cacti
+    return [form for form in found if form] + ([noun[:-2] + "i"] if noun[-2:] == "us" else [])
+
+
+def _singulars(noun: str) -> list[str]:
+    found = [engine.singular_noun(noun) for engine in _engines()]
+    latin = [noun[:-4] + ending for ending in ("ix", "ex")] if noun[-4:] == "ices" else []
+    return [form for form in found if form] + latin
+
+
+@functools.cache
+def _engines() -> tuple[Any, Any]:
+    """Return what knows the plurals of everyday English, and of the English of scholars."""
+    import inflect  # takes a second, and few commands look into captions
+
+    modern, classical = inflect.engine(), inflect.engine()
+    classical.classical(all=True)
+    return modern, classical
 
 
 def _pattern(form: str) -> str:

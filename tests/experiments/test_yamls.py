@@ -7,6 +7,10 @@ import yaml
 
 from experiments.yamls import read_yaml
 
+# Lists, each of nine times the one before: half a kilobyte that stands for millions of texts.
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 8)
+)
 MISTAKES = [
     ("classes:\n  lemon: a\n  key: b\n  lemon: c\n", 4, "'lemon' stands there twice, in line 2"),
     ("classes:\n  lemon: a\n  'lemon': c\n", 3, "'lemon' stands there twice, in line 2"),
@@ -22,6 +26,10 @@ MISTAKES = [
     ("a: 1\nnull: d\n", 2, "a key is a text, got 'null'"),
     ("a: 1\ndefaults: icons\n", 2, "defaults is a list of choices, got 'icons'"),
     ("a: 1\nb: \x07\n", 2, "special characters are not allowed"),
+    ("a: 1\nb: &x [*x]\n", 2, "an alias stands inside what it stands for"),
+    ("a: &x {b: {c: *x}}\n", 1, "an alias stands inside what it stands for"),
+    ("a: &x {<<: *x}\n", 1, "an alias stands inside what it stands for"),
+    (BOMB, 6, "its aliases stand for more than 100,000 values"),
 ]
 
 

@@ -47,8 +47,8 @@ def test_a_checkpoint_is_described(tmp_path: Path, capsys: pytest.CaptureFixture
     assert '"patch_size": 16' in values[1]
     assert values[2] == "size    32 x 32 pixels"
     assert re.fullmatch(
-        r"the activation is undecided, GELU or QuickGELU; GELU is taken\. On 8 images the features "
-        r"of the two have a mean cosine of (0\.\d{3}|1\.000)",
+        r"the activation is undecided, GELU or QuickGELU; GELU is taken\. The features of the two "
+        r"have a mean cosine of (0\.\d{3}|1\.000) on 8 images, of (0\.\d{3}|1\.000) on 5 texts",
         values[4],
     )
     assert values[5].startswith("mean 0.4815, 0.4578, 0.4082, standard deviation 0.2686,")

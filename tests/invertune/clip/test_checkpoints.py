@@ -251,15 +251,19 @@ def test_an_undecided_activation_is_a_warning_with_a_number(
     load_clip(path)
     load_clip(path, quick_gelu=True)
     (line,) = caplog.messages
-    difference = read_checkpoint(path).difference()
+    difference, of_texts = read_checkpoint(path).difference()
     assert line.startswith(f"{path}: the activation is undecided, GELU or QuickGELU; GELU is taken")
-    assert line.endswith(f"{difference:.3f}")
+    assert line.endswith(f" of {difference:.3f} on 8 images, of {of_texts:.3f} on 5 texts")
     images = torch.rand(64, 3, 32, 32)
     with torch.no_grad():
         one, other = (load_clip(path, quick).encode_image(images) for quick in (True, False))
+        texts = [load_clip(path, quick).encode_text(["a cat", "a car"]) for quick in (True, False)]
     assert difference == pytest.approx(float((one * other).sum(1).mean()), abs=0.05)
+    assert of_texts == pytest.approx(float((texts[0] * texts[1]).sum(1).mean()), abs=0.1)
+    assert of_texts < 1 - 1e-6
 
 
+@pytest.mark.parametrize("kind", ["resnet", "vit"])
 @pytest.mark.parametrize(
     "rename",
     [
@@ -269,13 +273,32 @@ def test_an_undecided_activation_is_a_warning_with_a_number(
     ],
 )
 def test_an_image_encoder_alone_is_called_that(
-    rename: Callable[[str], str | None], tmp_path: Path, make_model: Make, state_of: StateOf
+    rename: Callable[[str], str | None],
+    kind: str,
+    tmp_path: Path,
+    make_model: Make,
+    state_of: StateOf,
 ) -> None:
     path = tmp_path / "encoder.pth"
-    state = {rename(name): value for name, value in state_of(make_model("resnet")).items()}
+    state = {rename(name): value for name, value in state_of(make_model(kind)).items()}
     torch.save({"state_dict": {name: v for name, v in state.items() if name}}, path)
     with pytest.raises(ValueError, match=r"encoder\.pth is an image encoder alone: it has \d+ ten"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"layer1": np.ones((4, 4), dtype=bool), "layer2": [np.zeros(3)]},
+        [np.ones(3), {"pattern": np.zeros(2)}],
+    ],
+)
+def test_masks_of_numpy_alone_are_called_that(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "mask.pth")
+    with pytest.raises(
+        ValueError, match=r"mask\.pth holds numpy arrays alone \(2\), such as masks"
+    ):
+        read_checkpoint(tmp_path / "mask.pth")
 
 
 def test_views_of_the_same_memory_do_not_fill_any_other(tmp_path: Path) -> None:

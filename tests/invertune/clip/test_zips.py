@@ -111,6 +111,18 @@ def test_too_many_entries_are_said_before_they_are_read(
         read_zip(path)
 
 
+def test_an_encrypted_entry_is_called_that(tmp_path: Path) -> None:
+    path = tmp_path / "w.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"one")
+    content = bytearray(path.read_bytes())
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"w\.zip is refused: its entry 'a/data.pkl' is encrypted"):
+        read_zip(path)
+
+
 @pytest.mark.parametrize("keep", [4, 30, 100, -1, -22, -60])
 def test_a_part_of_an_archive_is_no_archive(keep: int, tmp_path: Path) -> None:
     path = tmp_path / "w.pt"

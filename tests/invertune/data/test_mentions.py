@@ -68,6 +68,32 @@ def test_plurals_count(caption: str, named: set[str]) -> None:
     assert _named(caption) == named
 
 
+@pytest.mark.parametrize(
+    ("plural", "singular"),
+    [("cherries", "cherry"), ("dishes", "dish"), ("boxes", "box"), ("leaves", "leaf"),
+     ("mice", "mouse"), ("cafés", "café"), ("quizzes", "quiz"), ("matrices", "matrix"),
+     ("mothers-in-law", "mother-in-law"), ("knives", "knife"), ("people", "person")],
+)  # fmt: skip
+def test_irregular_forms_count_both_ways(plural: str, singular: str) -> None:
+    captions = [f"one {singular} here", f"some {plural} here", "none"]
+    assert mentions(captions, singular, [singular]).tolist() == [True, True, False]
+    assert mentions(captions, plural, [plural], [plural]).tolist() == [True, True, False]
+    assert mentions(captions, plural, [plural]).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("between", ["-", "\u2010", "\u2011", "\u2013", "_", "  "])
+def test_hyphens_of_every_kind_and_underscores_part_words(between: str) -> None:
+    caption = f"a bell{between}pepper"
+    assert _named(caption) == {"bell pepper"}
+    assert mentions([caption], f"bell{between}pepper").item()
+    assert mentions([caption], "pepper").item()
+
+
+@pytest.mark.parametrize("name", ["7", "--", "C++", "'", "柠檬", "%s", "a|b"])
+def test_names_that_are_no_words_have_no_plural(name: str) -> None:
+    assert mentions([f"x {name} x", "x 's ss 7s C++s x"], name).tolist() == [True, False]
+
+
 def test_plurals_of_others_are_no_other_word() -> None:
     captions = ["two caves", "she saves it", "the news"]
     assert not mentions(captions, "cafe", ["cafe", "cave"])[0]
