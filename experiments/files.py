@@ -41,15 +41,19 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, largest: int = _LARGEST) -> Any:
     """Return the content of a JSON file that somebody else may have written.
+
+    Args:
+        path: Of the file; what it holds need not be an object, as in `invertune.regular`.
+        largest: Bytes that it may have.
 
     Raises:
         OSError: If it cannot be read.
         ValueError: If it is no regular file, too large or no JSON, if it is nested too deeply, or
             if it has half a character, which no file takes.
     """
-    told = read_text(path, _LARGEST)
+    told = read_text(path, largest)
     try:
         content = json.loads(told)
         text = json.dumps(content, ensure_ascii=False)

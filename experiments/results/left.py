@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _NO_PREDICTION = -1
 _LARGEST = 64 * 2**20  # bytes of predictions
+_LARGEST_JSON = 4 * 2**20  # bytes; curves of a hundred thousand steps take half of it
 _NUMBER = {"type": "number", "minimum": -1e12, "maximum": 1e12}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1.001}  # means of float32 may round up
 _COUNT = {"type": "integer", "minimum": 0, "maximum": 1 << 53}
@@ -165,7 +166,7 @@ def _hits(labels: NDArray[np.int32], triggered: NDArray[np.int32]) -> NDArray[np
 def read_or_warn(path: Path) -> Any:
     """Return the content of a JSON file; None, with a warning if it is there and damaged."""
     try:
-        return read_json(path)
+        return read_json(path, _LARGEST_JSON)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from experiments.config import result_id
+from experiments.results.agreement import check_agreement
 from experiments.sealed import Sealed
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def read_result(path: Path) -> Result:
 
     Raises:
         ValueError: If the file is truncated, of another version, was edited, or differs from the
-            schema, ranges included.
+            schema, ranges included, or if it says one thing twice and not the same.
     """
-    return cast("Result", _SEALED.read(path))
+    result = _SEALED.read(path)
+    check_agreement(result)
+    return cast("Result", result)

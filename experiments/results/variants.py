@@ -26,7 +26,20 @@ def plain(value: object) -> str:
         return json.dumps(value)
     if isinstance(value, int | float):
         return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
-    return value if isinstance(value, str) else json.dumps(same_numbers(value), ensure_ascii=False)
+    if isinstance(value, str):
+        return repr(value) if _reads_otherwise(value) else value
+    return json.dumps(same_numbers(value), ensure_ascii=False)
+
+
+def _reads_otherwise(text: str) -> bool:
+    """Return whether a text looks like a number, a switch or what is not there."""
+    if text in ("", "absent", "null", "true", "false"):
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def plain_text(text: str) -> str:

@@ -88,7 +88,11 @@ def write_run(runs: Path, number: int, data: dict[str, Any], **changes: Any) -> 
         "schema": 1,
         "id": f"{number:016x}",
         "seed": number,
-        "config": {"seed": number, "data": data, "attack": {"name": "badnet"}},
+        "config": {
+            "seed": number,
+            "data": data,
+            "attack": {"name": changes.get("attack", {}).get("name", "badnet")},
+        },
         "model": {"name": "rn50_mini", "parameters": 7_123_456, "image_size": side},
         "data": {"name": "icons", "classes": count},
         "attack": {

@@ -125,3 +125,12 @@ def test_true_is_not_1() -> None:
     found = differences([config(0, clip=True), config(1, clip=1)], [0, 1])
     assert found == {"defense.clip": ["true", None]}
     assert differences([{"a": {"b": [True]}}, {"a": {"b": [1.0]}}]) == {"a.b.0": ["true", "1"]}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("0", 0), ("null", None), ("true", True), ("", None), ("1e3", 1000.0), ("nan", "absent")],
+)
+def test_a_text_is_not_what_it_looks_like(one: str, other: object) -> None:
+    assert differences([{"a": {"b": one}}, {"a": {"b": other}}])["a.b"][0] == repr(one)
+    assert differences([{"a": {"b": "absent"}}, {"a": {}}])["a.b"] == ["'absent'", "absent"]

@@ -79,7 +79,7 @@ def test_a_run_that_is_not_done_has_the_labels_of_its_overrides(
     # Of target and seed the short names mean something else.
     assert first.labels == {"data": "", "model": "", "attack": "", "target_label": "key",
                             "defense": "x", "steps": "100"}  # fmt: skip
-    assert (second.labels["steps"], second.labels["target_label"]) == ("240", "5")
+    assert (second.labels["steps"], second.labels["target_label"]) == ("240", "'5'")
     assert (first.run, first.outdated) == (None, False)
 
 

@@ -79,7 +79,7 @@ def _set(way: str, value: object) -> Callable[[dict[str, Any]], None]:
         ("config/attack/trigger/size", 3, "other poison"),
         ("config/data/style", {"turn": 90}, "other data"),
         ("config/data/classes", {"cat": "c", "apple": "a"}, "other data"),
-        ("config/model", {"name": "vit"}, "other model"),
+        ("config/model/width", 8, "other model"),
         ("config/evaluation", {"templates": 1}, "other evaluation"),
         ("stages/implant", "stages/implant-b", "other implant"),
         ("stages/evaluate/purified", "stages/nowhere", "no predictions"),

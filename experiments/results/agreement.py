@@ -1,0 +1,47 @@
+"""What a result says twice has to be the same both times; no schema can ask for that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_NAMED = ("model", "data", "attack", "defense")
+
+
+def check_agreement(result: Mapping[str, Any]) -> None:
+    """Compare a result, which fits the schema, with its config, and its rates with their counts.
+
+    Raises:
+        ValueError: If two parts differ; names both.
+    """
+    config = result["config"]
+    told = {"seed": result["seed"]} | {f"{part}.name": result[part]["name"] for part in _NAMED}
+    for key, value in told.items():
+        meant = _at(config, key)
+        if meant is not None and meant != value:
+            raise ValueError(f"its {key} is {value!r:.80}, its config's {meant!r:.80}")
+    attack = result["attack"]
+    if attack["poisoned"] > attack["pairs"]:
+        raise ValueError(f"it has {attack['poisoned']} poisoned of {attack['pairs']} pairs")
+    for place, rate in _rates(result["scores"], "scores"):
+        if rate["n"] == 0 and rate["value"] != 0:
+            raise ValueError(f"{place} is {rate['value']} of no case")
+
+
+def _at(config: Mapping[str, Any], key: str) -> Any:
+    """Return a value of a config; None where there is none."""
+    part, _, name = key.partition(".")
+    value = config.get(part)
+    if not name:
+        return value
+    return value.get(name) if isinstance(value, Mapping) else None
+
+
+def _rates(part: Mapping[str, Any], place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, value in part.items():
+        if isinstance(value, Mapping):
+            inside = f"{place}/{name}"
+            if "n" in value and "value" in value:
+                yield inside, value
+            else:
+                yield from _rates(value, inside)
