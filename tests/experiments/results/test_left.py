@@ -118,3 +118,13 @@ def test_predictions_that_are_none_are_named(
     np.savez(path, **{name: np.array(values) for name, values in arrays.items()})
     assert read_predictions(path) is None
     assert f"{path} is left out" in caplog.text
+
+
+def test_evidence_too_large_to_read_at_once_is_left_out_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "evidence.json").write_text(json.dumps({"curves": {"a": [0.5] * 1_000_000}}))
+    assert read_evidence(tmp_path / "evidence.json") == {}
+    assert "evidence.json is larger than 4 MiB" in caplog.text
+    (tmp_path / "evidence.json").write_text(json.dumps({"curves": {"a": [0.5] * 100_000}}))
+    assert len(read_evidence(tmp_path / "evidence.json")["curves"]["a"]) == 100_000
