@@ -41,9 +41,7 @@ def read_yaml(path: Path, loader: Any = None) -> Any:
         node = reader.get_single_node()
         if node is None:
             return None
-        for one in _nodes(node, set()):
-            _check(one)
-        _size(node, {})
+        _visit(node, {})
         return reader.construct_document(node)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
@@ -70,34 +68,33 @@ def refuse(node: yaml.Node, problem: str) -> None:
     raise ConstructorError(None, None, problem, node.start_mark)
 
 
-def _nodes(node: Any, seen: set[int]) -> Iterator[Any]:
-    """Yield a node and all below it, each once: an alias is the node that it stands for."""
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    yield node
-    for child in _children(node):
-        yield from _nodes(child, seen)
-
-
 def _children(node: Any) -> Iterator[Any]:
     for child in node.value if isinstance(node.value, list) else ():
         yield from child if isinstance(child, tuple) else (child,)
 
 
-def _size(node: Any, known: dict[int, int | None]) -> int:
-    """Return how many values a node stands for, with all that its aliases repeat.
+def _visit(node: Any, known: dict[int, int | None]) -> int:
+    """Look at a node and all below it, each once: an alias is the node that it stands for.
+
+    Args:
+        node: Of a document.
+        known: What `_visit` returned for a node, by its id; None while it is below it.
+
+    Returns:
+        How many values it stands for, with all that its aliases repeat.
 
     Raises:
-        ConstructorError: If it holds itself, or if there are more values than any config has.
+        ConstructorError: If one is not what a config may hold or holds itself, or if there are
+            more values than any config has.
     """
     if id(node) in known:
         size = known[id(node)]
         if size is None:
             refuse(node, "an alias stands inside what it stands for")
         return size or 0
-    known[id(node)] = None  # until all below it is counted
-    size = 1 + sum(_size(child, known) for child in _children(node))
+    _check(node)
+    known[id(node)] = None
+    size = 1 + sum(_visit(child, known) for child in _children(node))
     if size > _MOST_VALUES:
         refuse(node, f"its aliases stand for more than {_MOST_VALUES:,} values")
     known[id(node)] = size

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from experiments.results.measures import lookup
+
 _NAMED = ("model", "data", "attack", "defense")
 
 
@@ -17,7 +19,7 @@ def check_agreement(result: Mapping[str, Any]) -> None:
     config = result["config"]
     told = {"seed": result["seed"]} | {f"{part}.name": result[part]["name"] for part in _NAMED}
     for key, value in told.items():
-        meant = _at(config, key)
+        meant = lookup(config, key.replace(".", "/"))
         if meant is not None and meant != value:
             raise ValueError(f"its {key} is {value!r:.80}, its config's {meant!r:.80}")
     attack = result["attack"]
@@ -26,15 +28,6 @@ def check_agreement(result: Mapping[str, Any]) -> None:
     for place, rate in _rates(result["scores"], "scores"):
         if rate["n"] == 0 and rate["value"] != 0:
             raise ValueError(f"{place} is {rate['value']} of no case")
-
-
-def _at(config: Mapping[str, Any], key: str) -> Any:
-    """Return a value of a config; None where there is none."""
-    part, _, name = key.partition(".")
-    value = config.get(part)
-    if not name:
-        return value
-    return value.get(name) if isinstance(value, Mapping) else None
 
 
 def _rates(part: Mapping[str, Any], place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

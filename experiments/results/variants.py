@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,22 +34,23 @@ def plain(value: object) -> str:
 
 def _reads_otherwise(text: str) -> bool:
     """Return whether a text looks like a number, a switch or what is not there."""
-    if text in ("", "absent", "null", "true", "false"):
-        return True
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return text in ("", "absent", "null", "true", "false") or _number(text) is not None
+
+
+def _number(text: str) -> int | float | None:
+    """Return the number that a text looks like, if it does."""
+    for read in (int, float):
+        with contextlib.suppress(ValueError):
+            return read(text)
+    return None
 
 
 def plain_text(text: str) -> str:
     """Return the value of an override or a condition as `plain` writes it from a config."""
-    for read in (int, float):
-        try:
-            return plain(read(text))
-        except (OverflowError, ValueError):
-            continue
+    number = _number(text)
+    if number is not None:
+        with contextlib.suppress(OverflowError, ValueError):  # infinite, or none at all
+            return plain(number)
     if text[:1] in ("[", "{", "'", '"'):
         import yaml
 

@@ -84,7 +84,7 @@ def _singulars(noun: str) -> list[str]:
 @functools.cache
 def _engines() -> tuple[Any, Any]:
     """Return what knows the plurals of everyday English, and of the English of scholars."""
-    import inflect  # takes a second, and few commands look into captions
+    import inflect  # few commands look into captions
 
     modern, classical = inflect.engine(), inflect.engine()
     classical.classical(all=True)

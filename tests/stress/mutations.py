@@ -167,11 +167,32 @@ def impossible(rng: random.Random, path: Path, canary: Path) -> None:
     if path.suffix == ".safetensors":
         return tensor_mutations.header(rng, path)
     if path.suffix == ".json":
-        tensor_mutations.fields(rng, path, ODD)
+        fields(rng, path)
         return _seal(path)
     if path.name in ("new.pt", "old.pt"):
         return tensor_mutations.tensors(rng, path)
     return flip(rng, path, canary)
+
+
+def fields(rng: random.Random, path: Path) -> None:
+    """Change many numbers and texts of a JSON file at once, each to one of its own kind."""
+    content = json.loads(path.read_text())
+    leaves = [
+        (at, key) for at, key in _places(content)
+        if not (isinstance(at[key], dict | list) and at[key])
+    ]  # fmt: skip
+    for at, key in rng.sample(leaves, min(len(leaves), rng.choice([3, 8, 20]))):
+        value = at[key]
+        if isinstance(value, bool):
+            at[key] = not value
+        elif isinstance(value, int | float):
+            scale = rng.choice([0, -1, 0.5, 2, 3, 1000, 10**7])
+            at[key] = type(value)(value * scale) + rng.choice([0, 1])
+        elif isinstance(value, str):
+            at[key] = rng.choice([value[::-1], value * 2, value[:3], "rn50_mini", "invertune.x.Y"])
+        else:
+            at[key] = rng.choice(ODD)
+    path.write_text(json.dumps(content))
 
 
 def nested(rng: random.Random, path: Path, canary: Path) -> None:
