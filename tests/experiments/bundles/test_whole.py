@@ -13,9 +13,11 @@ from experiments.bundles.whole import whole_folder
 from experiments.config import CONF
 
 NAMES = ("weights", "card")
+# A job that a shell has put into the background, as this test may be, ignores SIGINT.
 _WRITER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, sys.argv[2])
 from experiments.bundles.whole import whole_folder
 with whole_folder(Path(sys.argv[1]), ("weights", "card")) as partial:
