@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -42,6 +43,44 @@ class Vote:
 
 
 @dataclass(frozen=True)
+class Survival:
+    """Which classes still answer to one form of trigger while its budget shrinks.
+
+    Attributes:
+        form: The family's name.
+        budgets: Ever smaller, in the family's unit.
+        classes: At each budget, the classes that were still optimized.
+        success: Share of images, not optimized on, that each of those sends to its class.
+    """
+
+    form: str
+    budgets: list[float]
+    classes: list[list[int]]
+    success: list[list[float]]
+
+    def share(self, label: int, place: int) -> float:
+        """Return a class's success at a budget; 0 where it was left behind before."""
+        found = dict(zip(self.classes[place], self.success[place], strict=True))
+        return found.get(label, 0.0)
+
+    def mean(self, label: int, last: int) -> float:
+        """Return a class's mean success over the ``last`` budgets."""
+        places = range(max(0, len(self.budgets) - last), len(self.budgets))
+        return sum(self.share(label, place) for place in places) / len(places)
+
+    def order(self, last: int) -> list[int]:
+        """Return the classes by their mean success over the ``last`` budgets, best first."""
+        known = sorted({label for labels in self.classes for label in labels})
+        return sorted(known, key=lambda label: -self.mean(label, last))
+
+    def lead(self, label: int, last: int) -> float:
+        """Return how far a class stands above the best other one, as mean success."""
+        return self.mean(label, last) - max(
+            (self.mean(other, last) for other in self.order(last) if other != label), default=0.0
+        )
+
+
+@dataclass(frozen=True)
 class Identification:
     """Which class is the backdoor's target.
 
@@ -51,6 +90,8 @@ class Identification:
         runner_up: Index of the next class.
         runner_up_gain: That one's.
         votes: What every generator did; none where the target was found in another way.
+        order: Classes, most suspicious first, as far as they were told apart.
+        survival: What survived in every form of trigger; none where that was not looked at.
     """
 
     target_label: int
@@ -58,6 +99,29 @@ class Identification:
     runner_up: int
     runner_up_gain: float
     votes: list[Vote] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
+    survival: list[Survival] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a model is backdoored.
+
+    Attributes:
+        kind: ``backdoored``, ``clean`` or ``undecided``.
+        p: How often a clean model would look at least as suspicious.
+        alarm: Largest ``p`` that is called backdoored: the rate of false alarms.
+        clear: Smallest ``p`` that is called clean.
+        form: The form of trigger that told.
+        lead: How far the class stood above the best other one there.
+    """
+
+    kind: str
+    p: float
+    alarm: float
+    clear: float
+    form: str
+    lead: float
 
 
 @dataclass(frozen=True)
@@ -66,6 +130,7 @@ class Evidence:
 
     Attributes:
         identification: Which class the backdoor sends images to.
+        verdict: Whether there is one; None from a defense that does not ask.
         triggers: Inverted triggers.
         curves: Loss curves by name.
         seconds: Time by step.
@@ -75,13 +140,14 @@ class Evidence:
     """
 
     identification: Identification | None = None
+    verdict: Verdict | None = None
     triggers: list[InvertedTrigger] = field(default_factory=list)
     curves: dict[str, list[float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     findings: dict[str, Finding] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        taken = {"identification", "triggers", "curves", "seconds", "findings"} & set(self.findings)
+        taken = {own.name for own in dataclasses.fields(self)} & set(self.findings)
         if taken:
             raise ValueError(f"findings have names of their own, got {', '.join(sorted(taken))}")
 
@@ -93,6 +159,7 @@ class Evidence:
         """
         plain = {
             "identification": asdict(self.identification) if self.identification else None,
+            "verdict": asdict(self.verdict) if self.verdict else None,
             "triggers": [trigger.form for trigger in self.triggers],
             **self.findings,
             "curves": self.curves,
@@ -115,11 +182,13 @@ class Evidence:
     def load(cls, folder: Path) -> Evidence:
         """Read what `save` wrote."""
         plain: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        found = plain.pop("identification")
+        found, verdict = plain.pop("identification"), plain.pop("verdict", None)
         if found is not None:
             found["votes"] = [Vote(**vote) for vote in found["votes"]]
+            found["survival"] = [Survival(**one) for one in found["survival"]]
         return cls(
             identification=Identification(**found) if found else None,
+            verdict=Verdict(**verdict) if verdict else None,
             triggers=_triggers(plain.pop("triggers"), folder / TENSORS),
             curves=plain.pop("curves"),
             seconds=plain.pop("seconds"),

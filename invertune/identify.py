@@ -42,6 +42,11 @@ class TargetIdentification:
         check_types(self)
         check_all(self, "generators", Perturber)
 
+    @property
+    def samples(self) -> int:
+        """Number of clean images that it uses."""
+        return self.images
+
     def __call__(self, model: CLIP, clean: CleanData, *, seed: int) -> Identification:
         """Return the class with the largest gain over all generators, and every vote."""
         images = clean.images[: self.images]
@@ -93,4 +98,5 @@ def decide(votes: Sequence[Vote]) -> Identification:
         runner_up=second,
         runner_up_gain=float(gains[second]),
         votes=list(votes),
+        order=gains.argsort(descending=True, stable=True).tolist(),
     )

@@ -89,6 +89,11 @@ class TriggerInversion:
         if missing:
             raise ValueError(f"lr needs a learning rate for each form, none for {missing}")
 
+    @property
+    def samples(self) -> int:
+        """Number of clean images that it uses."""
+        return self.images
+
     def __call__(
         self, model: CLIP, clean: CleanData, target_label: int, *, seed: int
     ) -> tuple[list[InvertedTrigger], dict[str, list[float]]]:

@@ -2,19 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
+import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
 from invertune.defense import Purified
-from invertune.evidence import Evidence
-from invertune.fields import check_calls
-from invertune.identify import TargetIdentification
-from invertune.invert import TriggerInversion
+from invertune.evidence import Evidence, Identification, Verdict
+from invertune.fields import check_counts, check_is, check_types
+from invertune.perturb.triggers import InvertedTrigger
 from invertune.tune import ActivationTuning
+from invertune.verify import Verification
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class CandidateSource(Protocol):
+    """Step 1: names the classes that a backdoor may send images to."""
+
+    @property
+    def samples(self) -> int:
+        """Number of clean images that it uses."""
+
+    def __call__(self, model: CLIP, clean: CleanData, *, seed: int) -> Identification:
+        """Return the classes, most suspicious first; ``model`` stays as it is."""
+
+
+@runtime_checkable
+class Inversion(Protocol):
+    """Step 2: reconstructs the trigger of a class."""
+
+    @property
+    def samples(self) -> int:
+        """Number of clean images that it uses."""
+
+    def __call__(
+        self, model: CLIP, clean: CleanData, target_label: int, *, seed: int
+    ) -> tuple[list[InvertedTrigger], dict[str, list[float]]]:
+        """Return triggers, at least one, and loss curves by name; ``model`` stays as it is."""
+
+
+@dataclass
+class Clock:
+    """Seconds by step; what is done several times adds up."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Count the block to a step."""
+        start = time.perf_counter()
+        yield
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
 
 @dataclass(frozen=True)
@@ -24,25 +71,45 @@ class InverTune:
     Attributes:
         name: Name in results.
         identify, invert, tune: The three steps.
+        verify: Looks again at what step 1 suspects, and decides whether there is a backdoor at all;
+            None repairs whatever step 1 names, as the paper does.
+        always_repair: Repair models that are found clean too.
+        fallback: Of how many suspected classes triggers are inverted where the verdict is
+            ``undecided``.
+        rounds: How often a model is tuned at most. Before every further time the repaired model is
+            inverted again; it is tuned again if the target still stands out. Needs ``verify``.
         knows: What it is given beyond the model and the images.
         needs: Clean images, without captions.
     """
 
     name: str
-    identify: TargetIdentification
-    invert: TriggerInversion
+    identify: CandidateSource
+    invert: Inversion
     tune: ActivationTuning
+    verify: Verification | None = None
+    always_repair: bool = False
+    fallback: int = 2
+    rounds: int = 1
     knows: str = "class names"
     needs: str = "images"
 
     def __post_init__(self) -> None:
-        check_calls(self, "identify", "invert", "tune")
+        check_types(self)
+        check_is(self, "identify", CandidateSource)
+        check_is(self, "invert", Inversion)
+        check_is(self, "tune", ActivationTuning)
+        if self.verify is not None:
+            check_is(self, "verify", Verification)
+        check_counts(self, "fallback", "rounds")
+        if self.rounds > 1 and self.verify is None:
+            raise ValueError(f"rounds={self.rounds} needs verify, which says when to stop")
 
     @property
     def clean_samples(self) -> int:
         """Number of clean images of the largest step."""
         # The steps look at the same images again; they do not add up.
-        return max(self.identify.images, self.invert.images, self.tune.samples)
+        verified = 0 if self.verify is None else self.verify.samples
+        return max(self.identify.samples, verified, self.invert.samples, self.tune.samples)
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None
@@ -57,19 +124,45 @@ class InverTune:
         return self.repair(model, clean, found, seed=seed, checkpoint=checkpoint)
 
     def search(self, model: CLIP, clean: CleanData, *, seed: int) -> Evidence:
-        """Return what steps 1 and 2 find: the target and the inverted triggers.
+        """Return what steps 1 and 2 find: the target, the verdict and the inverted triggers.
+
+        A model that is found clean has no triggers, unless ``always_repair``.
 
         Raises:
             ValueError: If there are fewer clean images than ``clean_samples``.
             NonFiniteLossError: If a loss becomes NaN or infinite.
         """
         self._check(clean)
-        start = time.perf_counter()
-        found = self.identify(model, clean, seed=seed)
-        identified = time.perf_counter()
-        triggers, curves = self.invert(model, clean, found.target_label, seed=seed)
-        seconds = {"identify": identified - start, "invert": time.perf_counter() - identified}
-        return Evidence(identification=found, triggers=triggers, curves=curves, seconds=seconds)
+        clock = Clock()
+        with clock("identify"):
+            found, verdict = self.identify(model, clean, seed=seed), None
+        if self.verify is not None:
+            with clock("verify"):
+                found, verdict = self.verify(model, clean, found, seed=seed)
+            log.info("verify: %s, p = %.2g", verdict.kind, verdict.p)
+        triggers: list[InvertedTrigger] = []
+        curves: dict[str, list[float]] = {}
+        with clock("invert"):
+            for label in self._labels(found, verdict):
+                more, own = self.invert(model, clean, label, seed=seed)
+                triggers += more
+                name = f" of {clean.class_names[label]}" if label != found.target_label else ""
+                curves |= {f"{key}{name}": curve for key, curve in own.items()}
+        return Evidence(
+            identification=found,
+            verdict=verdict,
+            triggers=triggers,
+            curves=curves,
+            seconds=clock.seconds,
+        )
+
+    def _labels(self, found: Identification, verdict: Verdict | None) -> list[int]:
+        """Return the classes whose triggers are inverted."""
+        if verdict is None or verdict.kind == "backdoored":
+            return [found.target_label]
+        if verdict.kind == "clean" and not self.always_repair:
+            return []
+        return found.order[: self.fallback]
 
     def repair(
         self,
@@ -82,27 +175,64 @@ class InverTune:
     ) -> Purified:
         """Return what step 3 makes of ``model`` and of what `search` found.
 
-        An interrupted tuning goes on from the file ``checkpoint``.
+        An interrupted tuning goes on from the file ``checkpoint``. Without triggers the copy is as
+        the model came.
 
         Raises:
             ValueError: If there are fewer clean images than ``clean_samples``.
             NonFiniteLossError: If a loss becomes NaN or infinite.
         """
         self._check(clean)
-        start = time.perf_counter()
-        tuned = self.tune(model, clean, found.triggers, seed=seed, checkpoint=checkpoint)
+        if not found.triggers:
+            return Purified(copy.deepcopy(model), found)
+        clock = Clock()
+        with clock("tune"):
+            tuned = self.tune(model, clean, found.triggers, seed=seed, checkpoint=checkpoint)
+        repaired, curves, left = tuned.model, found.curves | tuned.curves, list[float]()
+        triggers = list(found.triggers)
+        target = found.identification.target_label if found.identification else None
+        if target is not None:
+            for number in range(2, self.rounds + 1):
+                with clock("verify again"):
+                    left.append(self._left(repaired, clean, target, seed=seed, number=number))
+                if left[-1] >= self._enough:
+                    break
+                with clock("invert again"):
+                    more, _ = self.invert(repaired, clean, target, seed=seed + number)
+                triggers = [*more, *triggers]
+                with clock("tune again"):
+                    again = self.tune(
+                        model, clean, triggers, seed=seed, checkpoint=checkpoint, start=repaired
+                    )
+                repaired = again.model
+                curves |= {f"{name}, round {number}": curve for name, curve in again.curves.items()}
         evidence = dataclasses.replace(
             found,
+            triggers=triggers,
             findings={
                 **found.findings,
                 "divergence": tuned.divergence,
                 "tuned_layers": tuned.layers,
                 "neurons": tuned.neurons,
+                "p_after_round": left,
             },
-            curves=found.curves | tuned.curves,
-            seconds=found.seconds | {"tune": time.perf_counter() - start},
+            curves=curves,
+            seconds=found.seconds | clock.seconds,
         )
-        return Purified(tuned.model, evidence)
+        return Purified(repaired, evidence)
+
+    @property
+    def _enough(self) -> float:
+        return 0.0 if self.verify is None else self.verify.clear
+
+    def _left(
+        self, repaired: CLIP, clean: CleanData, target: int, *, seed: int, number: int
+    ) -> float:
+        """Return how often a clean model looks at least as suspicious as the repaired one."""
+        if self.verify is None:
+            return 1.0
+        stage = f"verify again {number}"
+        return self.verify.left(repaired, clean, target, seed=seed, stage=stage)
 
     def _check(self, clean: CleanData) -> None:
         if len(clean.images) < self.clean_samples:

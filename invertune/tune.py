@@ -135,6 +135,7 @@ class ActivationTuning:
         seed: int,
         checkpoint: Path | None = None,
         checkpoint_every: int = 50,
+        start: CLIP | None = None,
     ) -> Tuned:
         """Return a repaired copy; ``model`` itself stays as it is.
 
@@ -145,6 +146,8 @@ class ActivationTuning:
             seed: Decides the images, K-means and the augmentation.
             checkpoint: A file that an interrupted tuning goes on from; removed at the end.
             checkpoint_every: Steps between checkpoints.
+            start: What is tuned on, such as an earlier round's result; ``model`` if None. What
+                responses and embeddings are compared with is ``model``'s in any case.
 
         Raises:
             ValueError: If there is no trigger, fewer clean images than ``samples``, or no layer of
@@ -164,8 +167,9 @@ class ActivationTuning:
         )
         log.info("tune: layers %s", ", ".join(f"{n} ({divergence[n]:.2f})" for n in masks))
         tuned, losses = self._tune(
-            model, images, triggers, masks, clean, generator, checkpoint, checkpoint_every
-        )
+            model, start or model, images, triggers, masks, clean, generator,
+            checkpoint, checkpoint_every,
+        )  # fmt: skip
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
         neurons = {name: [int(mask.sum()), mask.numel()] for name, mask in masks.items()}
@@ -174,6 +178,7 @@ class ActivationTuning:
     def _tune(
         self,
         original: CLIP,
+        start: CLIP,
         images: Tensor,
         triggers: Sequence[InvertedTrigger],
         masks: Mapping[str, Tensor],
@@ -182,7 +187,7 @@ class ActivationTuning:
         checkpoint: Path | None,
         checkpoint_every: int,
     ) -> tuple[CLIP, dict[str, list[float]]]:
-        tuned = copy.deepcopy(original)
+        tuned = copy.deepcopy(start)
         state = self._start(tuned, masks, generator)
         state.resume(checkpoint, original.device)
         # The text tower stays, so the original's classifier is that of the tuned model too.

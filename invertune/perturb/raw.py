@@ -38,6 +38,11 @@ class RawPerturbation:
         if not self.generators:
             raise ValueError("a raw perturbation needs at least one generator, got none")
 
+    @property
+    def samples(self) -> int:
+        """Number of clean images that it uses."""
+        return self.images
+
     def __call__(
         self, model: CLIP, clean: CleanData, target_label: int, *, seed: int
     ) -> tuple[list[InvertedTrigger], dict[str, list[float]]]:

@@ -1,0 +1,197 @@
+"""Optimize many triggers side by side while their budget shrinks, and judge what they still do.
+
+At a generous budget every class can be reached, from almost any start; at a small one gradients
+find nothing, but what was found before may survive. On a backdoored model one class does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from invertune.clip.encode import autocast
+from invertune.clip.fast import folded
+from invertune.clip.models import CLIP
+from invertune.data.bundle import to_float
+from invertune.fields import check_counts, check_is, check_positive, check_types
+from invertune.finite import check_finite
+from invertune.perturb.families import Family
+from invertune.perturb.optimize import fast_attention, frozen
+from invertune.perturb.triggers import InvertedTrigger
+
+_AT_ONCE = 512  # images in a pass
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done at one budget.
+
+    Attributes:
+        steps: Adam steps.
+        images: Clean images a step and trigger.
+        pace: Factor on the family's learning rate.
+        classes: How many classes are kept for it, most promising first; None for all.
+    """
+
+    steps: int
+    images: int
+    pace: float = 1.0
+    classes: int | None = None
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_counts(self, "steps", "images")
+        check_positive(self, "pace")
+        if self.classes is not None:
+            check_counts(self, "classes", least=2)
+
+
+@dataclass(frozen=True)
+class Shrinking:
+    """A family and the budgets that it goes through.
+
+    Attributes:
+        family: What the triggers are made of.
+        budgets: Ever smaller, in the family's own unit.
+        lr: Adam's learning rate.
+    """
+
+    family: Family
+    budgets: Sequence[float]
+    lr: float
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_is(self, "family", Family)
+        check_positive(self, "lr")
+        budgets = list(self.budgets)
+        if not budgets or sorted(budgets, reverse=True) != budgets or budgets[-1] <= 0:
+            raise ValueError(f"budgets are positive and ever smaller, got {budgets}")
+
+    @property
+    def name(self) -> str:
+        """The family's."""
+        return self.family.name
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A model, and the clean images and classes that triggers are optimized with.
+
+    Attributes:
+        model: Stays as it is.
+        classifier: (D, C) zero-shot classifier.
+        images: (N, 3, H, W) uint8, drawn from with replacement.
+        temperature: Divides the similarities in the loss.
+    """
+
+    model: CLIP
+    classifier: Tensor
+    images: Tensor
+    temperature: float
+
+    @property
+    def side(self) -> int:
+        """Of the images, in pixels."""
+        return int(self.images.shape[-1])
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[None]:
+        """Hold the model as fast as it can be for gradients of images, inside the block."""
+        with frozen(self.model), folded(self.model), fast_attention(self.model):
+            yield
+
+    def similarities(self, images: Tensor) -> Tensor:
+        """Return the similarities of images, (B, 3, H, W) in [0, 1], to the classes, (B, C)."""
+        with autocast(self.model.device):
+            features = self.model.encode_image(images)
+        return self.model.similarities(features, self.classifier)
+
+
+def optimize(
+    suspect: Suspect,
+    shrinking: Shrinking,
+    free: Sequence[Tensor],
+    labels: Tensor,
+    budget: float,
+    effort: Effort,
+    *,
+    stage: str,
+    generator: torch.Generator,
+) -> tuple[list[Tensor], list[list[float]]]:
+    """Pull every trigger to its label; return the free tensors, and every step's losses.
+
+    Args:
+        suspect: What it is optimized against, inside `Suspect.ready`.
+        shrinking: Gives family and learning rate.
+        free: The family's free tensors, (K, ...) each.
+        labels: (K,) class of every trigger.
+        budget: Of the family.
+        effort: How much.
+        stage: Name in error messages.
+        generator: Source of every random number.
+
+    Raises:
+        NonFiniteLossError: If a loss becomes NaN or infinite.
+    """
+    model, count = suspect.model, len(labels)
+    free = [tensor.detach().clone().requires_grad_() for tensor in free]
+    adam = torch.optim.Adam(free, lr=shrinking.lr * effort.pace)
+    # Triggers do not see each other, so a pass may hold any number of them.
+    at_once = max(1, _AT_ONCE // effort.images)
+    parts = [torch.arange(count)[i : i + at_once] for i in range(0, count, at_once)]
+    losses = []
+    for step in range(effort.steps):
+        index = torch.randint(
+            len(suspect.images), (count, effort.images), generator=generator
+        )  # fmt: skip
+        adam.zero_grad()
+        found = []
+        for part in parts:
+            triggers = shrinking.family.build([t[part] for t in free], suspect.side, budget)
+            rows = torch.arange(len(part)).repeat_interleave(effort.images)
+            batch = to_float(suspect.images[index[part].flatten()]).to(model.device)
+            logits = suspect.similarities(triggers.one(rows)(batch)) / suspect.temperature
+            wanted = labels[part].repeat_interleave(effort.images).to(model.device)
+            loss = F.cross_entropy(logits, wanted, reduction="none").view(len(part), -1).mean(1)
+            check_finite(loss.sum(), stage, step)
+            loss.sum().backward()  # type: ignore[no-untyped-call]
+            found += loss.tolist()
+        losses.append(found)
+        adam.step()
+    return [tensor.detach() for tensor in free], losses
+
+
+@torch.no_grad()
+def success(
+    suspect: Suspect,
+    triggers: InvertedTrigger,
+    labels: Tensor,
+    images: Tensor,
+    own: Tensor,
+) -> Tensor:
+    """Return the share of images that every trigger sends to its label, (K,) on the CPU.
+
+    Images that show the label without a trigger are left out; where that are all, it is 0.
+
+    Args:
+        suspect: The model, inside `Suspect.ready`.
+        triggers: K of them, with a leading dimension.
+        labels: (K,) class of every trigger.
+        images: (N, 3, H, W) uint8 that were not optimized on.
+        own: (N,) what the model takes them for without a trigger.
+    """
+    device = suspect.model.device
+    batch, shares = to_float(images).to(device), []
+    for row, label in enumerate(labels.tolist()):
+        trigger = triggers.one(row)
+        parts = [batch[i : i + _AT_ONCE] for i in range(0, len(batch), _AT_ONCE)]
+        predicted = torch.cat([suspect.similarities(trigger(part)).argmax(1) for part in parts])
+        hit = (predicted.cpu() == label)[own != label]
+        shares.append(float(hit.float().mean()) if len(hit) else 0.0)
+    return torch.tensor(shares)

@@ -1,0 +1,105 @@
+"""Step 2 by shrinking budgets: triggers of one class, in every family that can express it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from invertune.clip.models import CLIP
+from invertune.data.bundle import CleanData
+from invertune.fields import check_all, check_counts, check_is, check_positive, check_types
+from invertune.perturb.shrink import Effort, Shrinking, optimize, success
+from invertune.perturb.triggers import InvertedTrigger
+from invertune.progress import progress
+from invertune.seeds import seeded
+from invertune.survival import Pool
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ShrinkingInversion:
+    """Invert the triggers of one class while the budget shrinks; keep those that succeed.
+
+    L_align of Sun et al. (2026) alone: what L_emb, L_sim and L_mask keep small there, the budget
+    does here.
+
+    Attributes:
+        forms: The families, each with its budgets; the triggers keep to the last one.
+        effort: What is done at every budget.
+        starts: Random starts of each form.
+        images: Clean images to optimize on.
+        held: Clean images to judge on.
+        temperature: Of the cross-entropy.
+        least_success: A trigger that sends fewer images to the class than this share of what the
+            best one sends is dropped. Not every form can express every trigger, and tuning on one
+            that does not costs accuracy for nothing.
+    """
+
+    forms: Sequence[Shrinking]
+    effort: Effort
+    starts: int
+    images: int
+    held: int
+    temperature: float
+    least_success: float
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_all(self, "forms", Shrinking)
+        check_is(self, "effort", Effort)
+        check_counts(self, "starts", "images", "held")
+        check_positive(self, "temperature")
+        if not self.forms:
+            raise ValueError("inversion has at least one form")
+
+    @property
+    def samples(self) -> int:
+        """Number of clean images that it uses."""
+        return self.images + self.held
+
+    def __call__(
+        self, model: CLIP, clean: CleanData, target_label: int, *, seed: int
+    ) -> tuple[list[InvertedTrigger], dict[str, list[float]]]:
+        """Return the inverted triggers that succeed, best first, and the loss curves of all.
+
+        Raises:
+            ValueError: If there are fewer clean images than `samples`.
+            NonFiniteLossError: If a loss becomes NaN or infinite.
+        """
+        pool = Pool.of(model, clean, self.images, self.held, self.temperature, seed, "invert")
+        labels = torch.full((self.starts,), target_label)
+        found: list[tuple[float, InvertedTrigger]] = []
+        curves = {}
+        with pool.suspect.ready():
+            for form in progress(self.forms, "invert"):
+                triggers, losses = self._form(pool, form, labels, seed)
+                shares = success(pool.suspect, triggers, labels, pool.held, pool.own).tolist()
+                log.info(
+                    "invert: %s sends %.2f of the images to the target", form.name, max(shares)
+                )
+                for start, share in enumerate(shares):
+                    found.append((share, triggers.one(start)))
+                    curves[f"invert {form.name} {start}"] = [step[start] for step in losses]
+        found.sort(key=lambda pair: -pair[0])
+        least = self.least_success * found[0][0]
+        return [trigger for share, trigger in found if share >= least], curves
+
+    def _form(
+        self, pool: Pool, form: Shrinking, labels: torch.Tensor, seed: int
+    ) -> tuple[InvertedTrigger, list[list[float]]]:
+        suspect, generator = pool.suspect, seeded(seed, "invert", form.name)
+        free = form.family.start(len(labels), suspect.side, generator)
+        free, curve = [tensor.to(suspect.model.device) for tensor in free], []
+        for budget in form.budgets:
+            free, losses = optimize(
+                suspect, form, free, labels, budget, self.effort,
+                stage="invert", generator=generator,
+            )  # fmt: skip
+            curve += losses
+        with torch.no_grad():
+            built = form.family.build(free, suspect.side, form.budgets[-1])
+        return built.detached(), curve

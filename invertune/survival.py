@@ -1,0 +1,212 @@
+"""Step 1 by survival: which class still answers when the trigger's budget has become small?
+
+All classes are optimized at once, in several families of triggers, at a budget where every class
+can be reached; then the budget shrinks, the less promising classes are left behind, and a class
+that a backdoor sends images to survives where natural ones do not. It stands in place of the
+untargeted perturbation of Sun et al. (2026), whose favorite is often no backdoor's target; the idea
+that a target needs a smaller trigger than other classes is Neural Cleanse's (Wang et al., 2019).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from invertune.clip.encode import encode_images, predicted_classes, zero_shot_classifier
+from invertune.clip.models import CLIP
+from invertune.data.bundle import CleanData
+from invertune.evidence import Identification, Survival
+from invertune.fields import check_all, check_counts, check_positive, check_types
+from invertune.perturb.shrink import Effort, Shrinking, Suspect, optimize, success
+from invertune.progress import progress
+from invertune.seeds import seeded
+
+log = logging.getLogger(__name__)
+
+_LAST = 5  # steps whose losses say how promising a class is
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The defender's images, cut in two, and the suspect model.
+
+    Attributes:
+        suspect: The model with the images that are optimized on.
+        held: (M, 3, H, W) uint8 images that success is judged on.
+        own: (M,) what the model takes those for.
+    """
+
+    suspect: Suspect
+    held: Tensor
+    own: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        model: CLIP,
+        clean: CleanData,
+        images: int,
+        held: int,
+        temperature: float,
+        seed: int,
+        stage: str,
+    ) -> Pool:
+        """Draw both parts, by ``seed`` and ``stage``.
+
+        Raises:
+            ValueError: If there are fewer images than both together.
+        """
+        if len(clean.images) < images + held:
+            raise ValueError(
+                f"images={images} and held={held} need {images + held} clean images, got "
+                f"{len(clean.images)}"
+            )
+        order = torch.randperm(len(clean.images), generator=seeded(seed, stage, "images"))
+        first, second = order[:images], order[images : images + held]
+        classifier = zero_shot_classifier(model, clean.prompts, clean.templates)
+        judged = clean.images[second]
+        features = encode_images(model, judged).to(model.device)
+        own = predicted_classes(model, features, classifier).cpu()
+        suspect = Suspect(model, classifier, clean.images[first], temperature)
+        return cls(suspect, judged, own)
+
+
+@dataclass(frozen=True)
+class SurvivalScan:
+    """Optimize all classes while the budget shrinks.
+
+    Attributes:
+        forms: The families, each with its budgets.
+        efforts: What is done at the first budget, the second, ...; the last effort stands for all
+            further ones.
+        images: Clean images to optimize on.
+        held: Clean images to judge on.
+        temperature: Of the cross-entropy; InverTune's L_align has 0.07.
+        judged: How many of the smallest budgets decide.
+    """
+
+    forms: Sequence[Shrinking]
+    efforts: Sequence[Effort]
+    images: int
+    held: int
+    temperature: float
+    judged: int
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_all(self, "forms", Shrinking)
+        check_all(self, "efforts", Effort)
+        check_counts(self, "images", "held", "judged")
+        check_positive(self, "temperature")
+        if not self.forms or not self.efforts:
+            raise ValueError("a scan has at least one form and one effort")
+
+    @property
+    def samples(self) -> int:
+        """Number of clean images that it uses."""
+        return self.images + self.held
+
+    def __call__(self, model: CLIP, clean: CleanData, *, seed: int) -> Identification:
+        """Return the class that leads furthest in any form, and every form's survival.
+
+        Raises:
+            ValueError: If there are fewer clean images than `samples`.
+            NonFiniteLossError: If a loss becomes NaN or infinite.
+        """
+        pool = Pool.of(model, clean, self.images, self.held, self.temperature, seed, "scan")
+        return leader(self.scan(pool, seed=seed), self.judged)
+
+    def passes(self, classes: int) -> int:
+        """Return how many images one form sends forth and back through a model of so many classes.
+
+        Judging, which only goes forth, is not counted.
+        """
+        budgets = max(len(form.budgets) for form in self.forms)
+        efforts = [*self.efforts, *[self.efforts[-1]] * budgets][:budgets]
+        return sum(e.steps * e.images * min(classes, e.classes or classes) for e in efforts)
+
+    def scan(self, pool: Pool, *, seed: int, stage: str = "scan") -> list[Survival]:
+        """Return what survived of all classes in each form.
+
+        Raises:
+            NonFiniteLossError: If a loss becomes NaN or infinite.
+        """
+        classes = torch.arange(pool.suspect.classifier.shape[1])
+        return survivals(pool, self.forms, self.efforts, classes, seed=seed, stage=stage)
+
+
+def survivals(
+    pool: Pool,
+    forms: Sequence[Shrinking],
+    efforts: Sequence[Effort],
+    classes: Tensor,
+    *,
+    seed: int,
+    stage: str,
+) -> list[Survival]:
+    """Return what survives of the ``classes``, (K,), in each form.
+
+    Raises:
+        NonFiniteLossError: If a loss becomes NaN or infinite.
+    """
+    with pool.suspect.ready():
+        return [
+            _survival(pool, form, efforts, classes, seeded(seed, stage, form.name), stage)
+            for form in progress(forms, stage)
+        ]
+
+
+def _survival(
+    pool: Pool,
+    form: Shrinking,
+    efforts: Sequence[Effort],
+    classes: Tensor,
+    generator: torch.Generator,
+    stage: str,
+) -> Survival:
+    suspect = pool.suspect
+    free = form.family.start(len(classes), suspect.side, generator)
+    free = [tensor.to(suspect.model.device) for tensor in free]
+    found = Survival(form.name, [], [], [])
+    promise = torch.zeros(len(classes))
+    for place, budget in enumerate(progress(form.budgets, f"{stage} {form.name}")):
+        effort = efforts[min(place, len(efforts) - 1)]
+        if effort.classes is not None and effort.classes < len(classes):
+            kept = promise.argsort(stable=True)[: effort.classes]
+            classes, free = classes[kept], [tensor[kept] for tensor in free]
+        free, losses = optimize(
+            suspect, form, free, classes, budget, effort, stage=stage, generator=generator
+        )
+        # Several steps together: the two images of one say little.
+        promise = torch.tensor(losses[-_LAST:]).mean(dim=0)
+        if place >= len(efforts) - 1:
+            with torch.no_grad():
+                triggers = form.family.build(free, suspect.side, budget)
+            shares = success(suspect, triggers, classes, pool.held, pool.own)
+            found.budgets.append(budget)
+            found.classes.append(classes.tolist())
+            found.success.append(shares.tolist())
+    return found
+
+
+def leader(survival: Sequence[Survival], judged: int) -> Identification:
+    """Return the class that leads furthest in any form over the ``judged`` smallest budgets.
+
+    The gain is how far it stands above the best other class of that form; the runner-up is the
+    next class by its best lead.
+    """
+    known = sorted({label for one in survival for labels in one.classes for label in labels})
+    leads = {label: max(one.lead(label, judged) for one in survival) for label in known}
+    order = sorted(known, key=lambda label: -leads[label])
+    return Identification(
+        target_label=order[0],
+        gain=leads[order[0]],
+        runner_up=order[1],
+        runner_up_gain=leads[order[1]],
+        order=order,
+        survival=list(survival),
+    )

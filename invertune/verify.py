@@ -1,0 +1,174 @@
+"""Verification: do the suspected classes survive from other starts too, and is that a backdoor?
+
+The candidates of step 1 and as many classes drawn at random are inverted anew, in every form. What
+counts is how far one class stands above the best of the others of the same model, in the same form,
+at the same small budgets: an absolute success would not do, for some models have classes that
+are reached easily with no backdoor behind them. What such a lead is without a backdoor was measured
+on clean models; their extreme values give a p-value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from invertune.clip.models import CLIP
+from invertune.data.bundle import CleanData
+from invertune.evidence import Identification, Survival, Verdict
+from invertune.fields import (
+    check_all,
+    check_counts,
+    check_positive,
+    check_shares,
+    check_types,
+    is_number,
+)
+from invertune.perturb.shrink import Effort, Shrinking
+from invertune.seeds import seeded
+from invertune.survival import Pool, survivals
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Gumbel:
+    """The law of the largest of many leads, by its location and scale (both in success)."""
+
+    location: float
+    scale: float
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not is_number(self.scale) or self.scale <= 0:
+            raise ValueError(f"scale is positive, got {self.scale!r}")
+
+    def tail(self, value: float) -> float:
+        """Return how often a value this large or larger comes: 1 - exp(-exp(-(x - a) / b))."""
+        exponent = min(50.0, -(value - self.location) / self.scale)
+        return -math.expm1(-math.exp(exponent))
+
+    @classmethod
+    def fit(cls, values: Sequence[float]) -> Gumbel:
+        """Return the law with the mean and deviation of the values.
+
+        Raises:
+            ValueError: If there are fewer than two different ones.
+        """
+        count = len(values)
+        mean = sum(values) / max(1, count)
+        variance = sum((value - mean) ** 2 for value in values) / max(1, count - 1)
+        if count < 2 or variance == 0:
+            raise ValueError(f"a law is fitted to different values, got {list(values)!r:.80}")
+        scale = math.sqrt(6 * variance) / math.pi
+        return cls(mean - _EULER * scale, scale)
+
+
+_EULER = 0.5772156649015329
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Invert candidates and decoys from other starts; decide by the lead that is left.
+
+    The lead of a class in a form is the smaller one of its leads in step 1 and here. Its p-value is
+    that form's `Gumbel` tail, and over the forms the smallest one times their number (Bonferroni).
+
+    Attributes:
+        forms, images, held, temperature, judged: As `SurvivalScan` has them.
+        efforts: Likewise; all classes here are kept to the end.
+        candidates: How many of step 1's.
+        decoys: How many others, drawn at random.
+        clean: Law of a clean model's lead, by form.
+        alarm: Largest p-value of a backdoored model: the false-alarm rate.
+        clear: Smallest p-value of a clean model; in between the verdict is ``undecided``.
+    """
+
+    forms: Sequence[Shrinking]
+    efforts: Sequence[Effort]
+    images: int
+    held: int
+    temperature: float
+    judged: int
+    candidates: int
+    decoys: int
+    clean: Mapping[str, Gumbel]
+    alarm: float
+    clear: float
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_all(self, "forms", Shrinking)
+        check_all(self, "efforts", Effort)
+        check_counts(self, "images", "held", "judged", "candidates", "decoys")
+        check_positive(self, "temperature")
+        check_shares(self, "alarm", "clear")
+        if self.alarm > self.clear:
+            raise ValueError(f"alarm is at most clear ({self.clear}), got {self.alarm}")
+
+    @property
+    def samples(self) -> int:
+        """Number of clean images that it uses."""
+        return self.images + self.held
+
+    def __call__(
+        self, model: CLIP, clean: CleanData, found: Identification, *, seed: int
+    ) -> tuple[Identification, Verdict]:
+        """Return the class that leads furthest in step 1 and here, and the verdict.
+
+        Raises:
+            ValueError: If there are fewer clean images than `samples`, or no law of a form.
+            NonFiniteLossError: If a loss becomes NaN or infinite.
+        """
+        again = self._again(model, clean, found.order[: self.candidates], seed, "verify")
+        return self.decide(found, again)
+
+    def left(self, model: CLIP, clean: CleanData, label: int, *, seed: int, stage: str) -> float:
+        """Return the p-value of one class alone, inverted anew beside decoys.
+
+        Args:
+            model: A repaired one.
+            clean: The defender's images.
+            label: The class.
+            seed, stage: Decide the starts, the images and the decoys.
+        """
+        again = self._again(model, clean, [label], seed, stage)
+        tails = [self.clean[one.form].tail(one.lead(label, self.judged)) for one in again]
+        return min(1.0, min(tails) * len(again))
+
+    def _again(
+        self, model: CLIP, clean: CleanData, labels: Sequence[int], seed: int, stage: str
+    ) -> list[Survival]:
+        """Return what survives of some classes and of decoys."""
+        others = torch.randperm(len(clean.prompts), generator=seeded(seed, stage)).tolist()
+        decoys = [label for label in others if label not in labels][: self.decoys]
+        pool = Pool.of(model, clean, self.images, self.held, self.temperature, seed, stage)
+        return survivals(
+            pool, self.forms, self.efforts, torch.tensor([*labels, *decoys]), seed=seed, stage=stage
+        )
+
+    def decide(
+        self, found: Identification, again: Sequence[Survival]
+    ) -> tuple[Identification, Verdict]:
+        """Return the answer, given what survived in step 1 (if it looked) and here."""
+        before = {one.form: one for one in found.survival}
+        values = {}
+        for label in {label for one in again for labels in one.classes for label in labels}:
+            for one in again:
+                lead = one.lead(label, self.judged)
+                if one.form in before:
+                    lead = min(lead, before[one.form].lead(label, self.judged))
+                values[label, one.form] = lead, self.clean[one.form].tail(lead)
+        order = sorted(
+            {label for label, _ in values},
+            key=lambda label: min(p for (other, _), (_, p) in values.items() if other == label),
+        )
+        (label, form), (lead, p) = min(values.items(), key=lambda item: item[1][1])
+        p = min(1.0, p * len(again))
+        kind = "backdoored" if p <= self.alarm else "clean" if p >= self.clear else "undecided"
+        identification = dataclasses.replace(found, target_label=label, gain=lead, order=order)
+        return identification, Verdict(kind, p, self.alarm, self.clear, form, lead)
