@@ -15,28 +15,39 @@ if TYPE_CHECKING:
     from invertune.identify import TargetIdentification
     from invertune.invert import TriggerInversion
     from invertune.invertune import InverTune
+    from invertune.shrinking_inversion import ShrinkingInversion
+    from invertune.survival import SurvivalScan
     from invertune.tune import ActivationTuning
+    from invertune.verify import Gumbel, Verification
 
 _MODULES = {
     "ActivationTuning": "tune",
     "Defense": "defense",
     "Evidence": "evidence",
+    "Gumbel": "verify",
     "InverTune": "invertune",
     "NoDefense": "defense",
     "Purified": "defense",
+    "ShrinkingInversion": "shrinking_inversion",
+    "SurvivalScan": "survival",
     "TargetIdentification": "identify",
     "TriggerInversion": "invert",
+    "Verification": "verify",
 }
 
 __all__ = [
     "ActivationTuning",
     "Defense",
     "Evidence",
+    "Gumbel",
     "InverTune",
     "NoDefense",
     "Purified",
+    "ShrinkingInversion",
+    "SurvivalScan",
     "TargetIdentification",
     "TriggerInversion",
+    "Verification",
 ]
 
 

@@ -63,21 +63,15 @@ class Survival:
         found = dict(zip(self.classes[place], self.success[place], strict=True))
         return found.get(label, 0.0)
 
-    def mean(self, label: int, last: int) -> float:
-        """Return a class's mean success over the ``last`` budgets."""
-        places = range(max(0, len(self.budgets) - last), len(self.budgets))
-        return sum(self.share(label, place) for place in places) / len(places)
+    def lead(self, label: int, place: int) -> float:
+        """Return how far a class stands above the best other one at a budget."""
+        others = (other for other in self.classes[place] if other != label)
+        best = max((self.share(other, place) for other in others), default=0.0)
+        return self.share(label, place) - best
 
-    def order(self, last: int) -> list[int]:
-        """Return the classes by their mean success over the ``last`` budgets, best first."""
-        known = sorted({label for labels in self.classes for label in labels})
-        return sorted(known, key=lambda label: -self.mean(label, last))
-
-    def lead(self, label: int, last: int) -> float:
-        """Return how far a class stands above the best other one, as mean success."""
-        return self.mean(label, last) - max(
-            (self.mean(other, last) for other in self.order(last) if other != label), default=0.0
-        )
+    def leads(self, label: int, last: int) -> list[float]:
+        """Return the leads at the ``last`` budgets, the smallest one last."""
+        return [self.lead(label, place) for place in range(len(self.budgets))][-last:]
 
 
 @dataclass(frozen=True)
@@ -92,6 +86,7 @@ class Identification:
         votes: What every generator did; none where the target was found in another way.
         order: Classes, most suspicious first, as far as they were told apart.
         survival: What survived in every form of trigger; none where that was not looked at.
+        again: The same of the verification.
     """
 
     target_label: int
@@ -101,6 +96,7 @@ class Identification:
     votes: list[Vote] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
     survival: list[Survival] = field(default_factory=list)
+    again: list[Survival] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -185,7 +181,8 @@ class Evidence:
         found, verdict = plain.pop("identification"), plain.pop("verdict", None)
         if found is not None:
             found["votes"] = [Vote(**vote) for vote in found["votes"]]
-            found["survival"] = [Survival(**one) for one in found["survival"]]
+            for part in ("survival", "again"):
+                found[part] = [Survival(**one) for one in found.get(part, [])]
         return cls(
             identification=Identification(**found) if found else None,
             verdict=Verdict(**verdict) if verdict else None,

@@ -28,8 +28,10 @@ class ShrinkingInversion:
     does here.
 
     Attributes:
-        forms: The families, each with its budgets; the triggers keep to the last one.
+        forms: The families, each with its budgets.
         effort: What is done at every budget.
+        kept: At how many of the smallest budgets of a form triggers are taken. Large ones and
+            small ones fire a backdoor in different ways, as the true one may.
         starts: Random starts of each form.
         images: Clean images to optimize on.
         held: Clean images to judge on.
@@ -41,6 +43,7 @@ class ShrinkingInversion:
 
     forms: Sequence[Shrinking]
     effort: Effort
+    kept: int
     starts: int
     images: int
     held: int
@@ -51,7 +54,7 @@ class ShrinkingInversion:
         check_types(self)
         check_all(self, "forms", Shrinking)
         check_is(self, "effort", Effort)
-        check_counts(self, "starts", "images", "held")
+        check_counts(self, "kept", "starts", "images", "held")
         check_positive(self, "temperature")
         if not self.forms:
             raise ValueError("inversion has at least one form")
@@ -71,35 +74,39 @@ class ShrinkingInversion:
             NonFiniteLossError: If a loss becomes NaN or infinite.
         """
         pool = Pool.of(model, clean, self.images, self.held, self.temperature, seed, "invert")
-        labels = torch.full((self.starts,), target_label)
         found: list[tuple[float, InvertedTrigger]] = []
-        curves = {}
+        curves: dict[str, list[float]] = {}
         with pool.suspect.ready():
             for form in progress(self.forms, "invert"):
-                triggers, losses = self._form(pool, form, labels, seed)
-                shares = success(pool.suspect, triggers, labels, pool.held, pool.own).tolist()
-                log.info(
-                    "invert: %s sends %.2f of the images to the target", form.name, max(shares)
-                )
-                for start, share in enumerate(shares):
-                    found.append((share, triggers.one(start)))
-                    curves[f"invert {form.name} {start}"] = [step[start] for step in losses]
+                own, losses = self._form(pool, form, target_label, seed)
+                best = max(share for share, _ in own)
+                log.info("invert: %s sends %.2f of images to the target", form.name, best)
+                found += own
+                for start, curve in enumerate(zip(*losses, strict=True)):
+                    curves[f"invert {form.name} {start}"] = list(curve)
         found.sort(key=lambda pair: -pair[0])
         least = self.least_success * found[0][0]
         return [trigger for share, trigger in found if share >= least], curves
 
     def _form(
-        self, pool: Pool, form: Shrinking, labels: torch.Tensor, seed: int
-    ) -> tuple[InvertedTrigger, list[list[float]]]:
+        self, pool: Pool, form: Shrinking, label: int, seed: int
+    ) -> tuple[list[tuple[float, InvertedTrigger]], list[list[float]]]:
+        """Return the triggers with their success, and every step's losses of all starts."""
         suspect, generator = pool.suspect, seeded(seed, "invert", form.name)
+        labels = torch.full((self.starts,), label)
         free = form.family.start(len(labels), suspect.side, generator)
         free, curve = [tensor.to(suspect.model.device) for tensor in free], []
-        for budget in form.budgets:
+        found = []
+        for left, budget in zip(range(len(form.budgets), 0, -1), form.budgets, strict=True):
             free, losses = optimize(
                 suspect, form, free, labels, budget, self.effort,
                 stage="invert", generator=generator,
             )  # fmt: skip
             curve += losses
-        with torch.no_grad():
-            built = form.family.build(free, suspect.side, form.budgets[-1])
-        return built.detached(), curve
+            if left <= self.kept:
+                with torch.no_grad():
+                    built = form.family.build(free, suspect.side, budget)
+                shares = success(suspect, built, labels, pool.held, pool.own).tolist()
+                rows = range(self.starts)
+                found += [(shares[row], built.one(row).detached()) for row in rows]
+        return found, curve

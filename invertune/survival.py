@@ -194,13 +194,15 @@ def _survival(
 
 
 def leader(survival: Sequence[Survival], judged: int) -> Identification:
-    """Return the class that leads furthest in any form over the ``judged`` smallest budgets.
+    """Return the class that leads furthest in any form, at any of the ``judged`` smallest budgets.
 
-    The gain is how far it stands above the best other class of that form; the runner-up is the
-    next class by its best lead.
+    The gain is how far it stands above the best other class of that form at that budget; the
+    runner-up is the next class by its furthest lead.
     """
     known = sorted({label for one in survival for labels in one.classes for label in labels})
-    leads = {label: max(one.lead(label, judged) for one in survival) for label in known}
+    leads = {
+        label: max(lead for one in survival for lead in one.leads(label, judged)) for label in known
+    }
     order = sorted(known, key=lambda label: -leads[label])
     return Identification(
         target_label=order[0],

@@ -75,8 +75,9 @@ _EULER = 0.5772156649015329
 class Verification:
     """Invert candidates and decoys from other starts; decide by the lead that is left.
 
-    The lead of a class in a form is the smaller one of its leads in step 1 and here. Its p-value is
-    that form's `Gumbel` tail, and over the forms the smallest one times their number (Bonferroni).
+    At every budget the smaller one of a class's leads in step 1 and here counts, over the judged
+    budgets of a form the largest. Its p-value is that form's `Gumbel` tail; of all forms the
+    smallest one, times their number (Bonferroni).
 
     Attributes:
         forms, images, held, temperature, judged: As `SurvivalScan` has them.
@@ -107,6 +108,13 @@ class Verification:
         check_counts(self, "images", "held", "judged", "candidates", "decoys")
         check_positive(self, "temperature")
         check_shares(self, "alarm", "clear")
+        if not isinstance(self.clean, Mapping) or not all(
+            isinstance(law, Gumbel) for law in self.clean.values()
+        ):
+            raise ValueError(f"clean maps forms to Gumbels, got {self.clean!r:.80}")
+        missing = [form.name for form in self.forms if form.name not in self.clean]
+        if missing:
+            raise ValueError(f"clean has a law of every form, none of {', '.join(missing)}")
         if self.alarm > self.clear:
             raise ValueError(f"alarm is at most clear ({self.clear}), got {self.alarm}")
 
@@ -137,7 +145,7 @@ class Verification:
             seed, stage: Decide the starts, the images and the decoys.
         """
         again = self._again(model, clean, [label], seed, stage)
-        tails = [self.clean[one.form].tail(one.lead(label, self.judged)) for one in again]
+        tails = [self.clean[one.form].tail(max(one.leads(label, self.judged))) for one in again]
         return min(1.0, min(tails) * len(again))
 
     def _again(
@@ -156,19 +164,27 @@ class Verification:
     ) -> tuple[Identification, Verdict]:
         """Return the answer, given what survived in step 1 (if it looked) and here."""
         before = {one.form: one for one in found.survival}
-        values = {}
-        for label in {label for one in again for labels in one.classes for label in labels}:
-            for one in again:
-                lead = one.lead(label, self.judged)
-                if one.form in before:
-                    lead = min(lead, before[one.form].lead(label, self.judged))
-                values[label, one.form] = lead, self.clean[one.form].tail(lead)
-        order = sorted(
-            {label for label, _ in values},
-            key=lambda label: min(p for (other, _), (_, p) in values.items() if other == label),
+        leads: dict[tuple[int, str], float] = {}
+        for one in again:
+            for label in {label for labels in one.classes for label in labels}:
+                here = one.leads(label, self.judged)
+                first = before[one.form].leads(label, self.judged) if before else here
+                leads[label, one.form] = max(map(min, here, first))
+        tails = {of: self.clean[of[1]].tail(lead) for of, lead in leads.items()}
+        # By the lead too, for tails of large leads are all 0.
+        order = sorted(tails, key=lambda of: (tails[of], -leads[of]))
+        label, form = order[0]
+        p = min(1.0, tails[label, form] * len(again))
+        identification = dataclasses.replace(
+            found,
+            target_label=label,
+            gain=leads[label, form],
+            order=list(dict.fromkeys(label for label, _ in order)),
+            again=list(again),
         )
-        (label, form), (lead, p) = min(values.items(), key=lambda item: item[1][1])
-        p = min(1.0, p * len(again))
-        kind = "backdoored" if p <= self.alarm else "clean" if p >= self.clear else "undecided"
-        identification = dataclasses.replace(found, target_label=label, gain=lead, order=order)
-        return identification, Verdict(kind, p, self.alarm, self.clear, form, lead)
+        verdict = Verdict(self.kind(p), p, self.alarm, self.clear, form, leads[label, form])
+        return identification, verdict
+
+    def kind(self, p: float) -> str:
+        """Return what a p-value means."""
+        return "backdoored" if p <= self.alarm else "clean" if p >= self.clear else "undecided"

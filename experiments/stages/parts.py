@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.config import Config, class_fields
 from experiments.stages.artifacts import BACKDOOR, DEFENSE, WEIGHTS
 from experiments.stages.gpus import gpu_names, leased
+from experiments.stages.targets import with_target
 
 if TYPE_CHECKING:
     import torch
@@ -36,14 +37,14 @@ class Parts:
     Packages as heavy as torch are imported when the first part is built.
 
     Attributes:
-        config: The resolved config.
+        config: The resolved config, with the attack's target drawn.
         seed: Of the model, the attack and the defense.
         batch_size: Of the evaluation.
     """
 
     def __init__(self, config: Config) -> None:
         _check_values(config)
-        self.config = config
+        self.config = config = with_target(config)
         self.seed: int = config["seed"]
         self.batch_size: int = config["evaluation"]["batch_size"]
         self._held = contextlib.ExitStack()

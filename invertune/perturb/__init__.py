@@ -2,14 +2,18 @@
 
 from invertune.perturb.advclip import AdvCLIPGenerator
 from invertune.perturb.augment import Augmentation
+from invertune.perturb.families import Family, SmoothMask, SmoothOffset, SmoothWarp
 from invertune.perturb.forms import FixedPatch, Form, FreeMask, LowFrequency, MaskedPattern, Pixels
 from invertune.perturb.perturber import Generator, Perturber
 from invertune.perturb.raw import RawPerturbation
+from invertune.perturb.shrink import Effort, Shrinking
 from invertune.perturb.triggers import InvertedTrigger
 
 __all__ = [
     "AdvCLIPGenerator",
     "Augmentation",
+    "Effort",
+    "Family",
     "FixedPatch",
     "Form",
     "FreeMask",
@@ -20,4 +24,8 @@ __all__ = [
     "Perturber",
     "Pixels",
     "RawPerturbation",
+    "Shrinking",
+    "SmoothMask",
+    "SmoothOffset",
+    "SmoothWarp",
 ]

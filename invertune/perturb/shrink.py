@@ -7,6 +7,7 @@ find nothing, but what was found before may survive. On a backdoored model one c
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from invertune.clip.encode import autocast
 from invertune.clip.fast import folded
 from invertune.clip.models import CLIP
 from invertune.data.bundle import to_float
-from invertune.fields import check_counts, check_is, check_positive, check_types
+from invertune.fields import check_counts, check_is, check_positive, check_types, is_number
 from invertune.finite import check_finite
 from invertune.perturb.families import Family
 from invertune.perturb.optimize import fast_attention, frozen
@@ -69,9 +70,11 @@ class Shrinking:
         check_types(self)
         check_is(self, "family", Family)
         check_positive(self, "lr")
-        budgets = list(self.budgets)
-        if not budgets or sorted(budgets, reverse=True) != budgets or budgets[-1] <= 0:
-            raise ValueError(f"budgets are positive and ever smaller, got {budgets}")
+        budgets = self.budgets
+        numbers = isinstance(budgets, list | tuple) and all(map(is_number, budgets))
+        falling = numbers and all(a > b for a, b in itertools.pairwise((*budgets, 0)))
+        if not falling or not budgets:
+            raise ValueError(f"budgets are positive and ever smaller, got {budgets!r:.80}")
 
     @property
     def name(self) -> str:

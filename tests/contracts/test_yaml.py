@@ -119,7 +119,7 @@ READINGS = {
 def test_the_two_readings() -> None:
     code, paper, own = (
         build(_compose(f"defense={name}")["defense"])
-        for name in ("invertune_code", "invertune_paper", "invertune")
+        for name in ("invertune_code", "invertune_paper", "invertune_votes")
     )
     for part, fields in READINGS.items():
         assert {name: getattr(getattr(code, part), name) for name in fields} == fields

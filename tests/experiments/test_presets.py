@@ -108,7 +108,8 @@ def test_swept_numbers_are_of_the_defaults_type(preset: str) -> None:
     keys = [key for key in _params(preset) if "." in key]
     for job in _jobs(preset):
         for key in keys:
-            value, default = (_at(_resolved(words), key) for words in (job, DEFAULT_CELL))
+            unswept = tuple(word for word in job if not word.startswith(tuple(keys)))
+            value, default = (_at(_resolved(words), key) for words in (job, unswept))
             assert type(value) is type(default)
 
 
@@ -126,7 +127,8 @@ def test_presets_share_runs() -> None:
     attacks = set(_ids("a1_attacks"))
     assert len(attacks & classification) == 18  # the paper's six, with no defense
     assert len(attacks & set(_ids("a2_poison_budget"))) == 9  # three attacks at the default rate
-    assert all(default in _ids(preset) for preset in PRESETS if preset[0] != "a")
+    others = [preset for preset in PRESETS if preset[0] != "a" and preset != "f4_loss_weights"]
+    assert all(default in _ids(preset) for preset in others)
 
 
 @pytest.mark.parametrize(
@@ -160,20 +162,22 @@ CHANGES: dict[str, dict[str, Any]] = {
     "first_layer": {"tune.layers": [0]},
     "last_layer": {"tune.layers": [-1]},
     "no_activation": {"tune.weights.activation": 0.0},
-    "no_align": {"invert.weights.align": 0.0},
+    "no_align": {"weights.align": 0.0},
     "no_augment": {"tune.augment": None},
-    "no_emb": {"invert.weights.emb": 0.0},
+    "no_emb": {"weights.emb": 0.0},
     "no_embedding": {"tune.weights.embedding": 0.0},
     "no_mask_budget": {
-        "invert.forms.0._target_": "invertune.perturb.FreeMask",
-        "invert.forms.0.mass": None,
-        "invert.forms.0.channels": 1,
-        "invert.lr.mask": 0.01,
+        "forms.0._target_": "invertune.perturb.FreeMask",
+        "forms.0.mass": None,
+        "forms.0.channels": 1,
+        "lr.mask": 0.01,
     },
     "no_preserve": {"tune.weights.preserve": 0.0},
-    "no_sim": {"invert.weights.sim": 0.0},
+    "no_sim": {"weights.sim": 0.0},
+    "no_verify": {"verify": None, "rounds": 1},
     "one_layer": {"tune.layers": 1},
-    "one_trigger": {"invert.forms.1": None, "invert.forms.2": None, "invert.starts": 1},
+    "one_round": {"rounds": 1},
+    "one_trigger": {"invert.forms.1": None, "invert.forms.2": None, "invert.starts": 1, "invert.kept": 1},
     "update_layers": {"tune.update": "layers"},
     "update_neurons": {"tune.update": "neurons"},
 }
@@ -192,32 +196,42 @@ def _differences(first: Any, second: Any, place: str = "") -> Iterator[tuple[str
         yield place.removeprefix("."), second
 
 
+# Variants that have another class in place of a step, and whose that step is.
+REPLACED = {"losses": "invert", "raw_perturbation": "invert", "votes": "identify"}
+# Variants of the one that has the paper's losses for step 2.
+OF_LOSSES = ("no_align", "no_emb", "no_mask_budget", "no_sim")
+
+
+def _variant(name: str) -> dict[str, Any]:
+    config: dict[str, Any] = _resolved(("attack=badnet", f"defense={name}", "seed=0"))
+    return config
+
+
 @pytest.mark.parametrize("variant", ABLATIONS)
 def test_an_ablation_changes_what_it_says(variant: str) -> None:
-    whole = _resolved(DEFAULT_CELL)["defense"]
-    config = _resolved(("attack=badnet", f"defense=ablation/{variant}", "seed=0"))
-    changed = dict(_differences(whole, config["defense"]))
+    whole = _variant("ablation/losses" if variant in OF_LOSSES else "invertune")
+    config = _variant(f"ablation/{variant}")
+    changed = dict(_differences(whole["defense"], config["defense"]))
     assert changed.pop("name") == f"invertune_{variant}"
     assert re.fullmatch(r"[A-Za-z0-9_-]+", config["defense"]["name"])
-    if variant == "raw_perturbation":
-        assert {place.split(".")[0] for place in changed} == {"invert"}
+    if variant in REPLACED:
+        assert {place.split(".")[0] for place in changed} == {REPLACED[variant]}
     else:
-        assert changed == CHANGES[variant]
+        of = "invert." if variant in OF_LOSSES else ""
+        assert changed == {f"{of}{place}": value for place, value in CHANGES[variant].items()}
     built = build(config["defense"])
     assert isinstance(built, InverTune)
     assert built.clean_samples <= config["data"]["sizes"]["clean"]
 
 
-def test_the_raw_perturbation_is_step_1s_own() -> None:
-    config = _resolved(("attack=badnet", "defense=ablation/raw_perturbation", "seed=0"))
-    built = build(config["defense"])
-    assert isinstance(built.invert, RawPerturbation)
-    assert built.invert.generators == built.identify.generators
-    assert built.invert.images == built.identify.images
-    changed = build(
-        _resolved(("defense=ablation/raw_perturbation", "defense.identify.images=64"))["defense"]
-    )
-    assert changed.invert.images == 64
+def test_replaced_steps_are_those_of_the_votes() -> None:
+    votes = build(_variant("invertune_votes")["defense"])
+    raw = build(_variant("ablation/raw_perturbation")["defense"]).invert
+    assert isinstance(raw, RawPerturbation)
+    assert (raw.generators, raw.images) == (votes.identify.generators, votes.identify.images)
+    assert build(_variant("ablation/losses")["defense"]).invert == votes.invert
+    assert build(_variant("ablation/votes")["defense"]).identify == votes.identify
+    assert votes.tune == build(_variant("invertune")["defense"]).tune
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -12,28 +14,67 @@ from hydra.utils import instantiate
 from experiments.config import class_fields
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, DataBundle
-from invertune.evidence import Evidence
+from invertune.evidence import Evidence, Identification, Survival, Verdict
+from invertune.identify import TargetIdentification
+from invertune.invert import TriggerInversion
 from invertune.invertune import InverTune
+from invertune.shrinking_inversion import ShrinkingInversion
+from invertune.verify import Verification
 
 CONF = Path(__file__).parents[2] / "conf"
 VARIANTS = sorted(path.stem for path in (CONF / "defense").glob("invertune*.yaml"))
 
 
-def _few_steps(variant: str) -> InverTune:
+def _few_steps(variant: str, **changes: Any) -> InverTune:
     """Return a configured InverTune that does every step, but only a few times."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", [f"defense={variant}"]).defense
     defense = instantiate(class_fields(config), _convert_="all")
-    generators = [
-        replace(generator, steps=2, batch_size=4, starts=1)
-        for generator in defense.identify.generators
-    ]
-    return replace(
-        defense,
-        identify=replace(defense.identify, generators=generators, images=10),
-        invert=replace(defense.invert, steps=2, batch_size=4, images=8),
-        tune=replace(defense.tune, samples=4, steps=3, keep_best=min(2, defense.tune.keep_best)),
-    )
+    tune = replace(defense.tune, samples=4, steps=3, keep_best=min(2, defense.tune.keep_best))
+    few = replace(defense, identify=_few(defense.identify), invert=_few(defense.invert), tune=tune)
+    if few.verify is not None:
+        few = replace(few, verify=_few(few.verify))
+    return replace(few, **changes)
+
+
+def _few(step: Any) -> Any:
+    if isinstance(step, TargetIdentification):
+        generators = [
+            replace(generator, steps=2, batch_size=4, starts=1) for generator in step.generators
+        ]
+        return replace(step, generators=generators, images=10)
+    if isinstance(step, TriggerInversion):
+        return replace(step, steps=2, batch_size=4, images=8)
+    if isinstance(step, ShrinkingInversion):
+        return replace(step, effort=replace(step.effort, steps=2, images=2), images=4, held=4)
+    efforts = [replace(effort, steps=2, images=2) for effort in step.efforts]
+    return replace(step, efforts=efforts, images=5, held=5)
+
+
+class Settled(Verification):
+    """Says what it is told to, in place of looking."""
+
+    verdicts: ClassVar[list[float]] = []
+
+    def decide(
+        self, found: Identification, again: Sequence[Survival]
+    ) -> tuple[Identification, Verdict]:
+        found, verdict = super().decide(found, again)
+        return found, replace(verdict, p=(p := self.verdicts.pop(0)), kind=self.kind(p))
+
+    def left(self, *args: Any, **kwargs: Any) -> float:
+        super().left(*args, **kwargs)
+        return self.verdicts.pop(0)
+
+
+def _settled(defense: InverTune, *verdicts: float, **changes: Any) -> InverTune:
+    """Return the defense with its p-values given: that of the verdict, and after each round."""
+    fields = {
+        field.name: getattr(defense.verify, field.name) for field in dataclass_fields(Verification)
+    }
+    settled = Settled(**fields)
+    Settled.verdicts = list(verdicts)
+    return replace(defense, verify=settled, **changes)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -41,7 +82,9 @@ def _few_steps(variant: str) -> InverTune:
 def test_the_whole_way(
     tiny: Callable[[str], CLIP], data: DataBundle, variant: str, kind: str, tmp_path: Path
 ) -> None:
-    defense, model = _few_steps(variant), tiny(kind)
+    # A model that was never trained is found clean.
+    always = {"always_repair": True} if variant == "invertune" else {}
+    defense, model = _few_steps(variant, **always), tiny(kind)
     assert (defense.name, defense.clean_samples) == (variant, 10)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     purified = defense.purify(model, data.clean, seed=0)
@@ -57,20 +100,74 @@ def test_the_whole_way(
     evidence = purified.evidence
     assert evidence.identification is not None
     assert 0 <= evidence.identification.target_label < len(data.class_names)
-    assert len(evidence.identification.votes) == len(defense.identify.generators)
-    assert 1 <= len(evidence.triggers) <= defense.invert.starts * len(defense.invert.forms)
+    assert (evidence.verdict is None) == (defense.verify is None)
+    assert evidence.triggers
     divergence, tuned_layers = (evidence.findings[n] for n in ("divergence", "tuned_layers"))
     assert list(divergence) == list(model.visual_layers())
     assert len(tuned_layers) == min(defense.tune.layers, len(divergence))
     assert list(evidence.findings["neurons"]) == tuned_layers
-    assert list(evidence.seconds) == ["identify", "invert", "tune"]
+    steps = ["identify", "invert", "tune"]
+    assert [step for step in evidence.seconds if "verify" not in step] == steps
     assert len(evidence.curves["tune total"]) == 3
     evidence.save(tmp_path)
     assert Evidence.load(tmp_path).identification == evidence.identification
+    assert Evidence.load(tmp_path).verdict == evidence.verdict
+
+
+def test_a_model_that_is_found_clean_stays_as_it_is(
+    tiny: Callable[[str], CLIP], data: DataBundle, tmp_path: Path
+) -> None:
+    model = tiny("resnet")
+    purified = _settled(_few_steps("invertune"), 0.5).purify(model, data.clean, seed=0)
+    before, after = model.state_dict(), purified.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert purified.model is not model
+    evidence = purified.evidence
+    assert evidence.verdict is not None
+    assert evidence.verdict.kind == "clean"
+    assert (evidence.triggers, evidence.curves) == ([], {})
+    evidence.save(tmp_path)
+    assert Evidence.load(tmp_path) == evidence
+
+
+@pytest.mark.parametrize(
+    ("p", "kind", "labels"), [(0.001, "backdoored", 1), (0.05, "undecided", 2), (0.5, "clean", 2)]
+)
+def test_the_verdict_says_whose_triggers_are_inverted(
+    tiny: Callable[[str], CLIP], data: DataBundle, p: float, kind: str, labels: int
+) -> None:
+    defense = _settled(_few_steps("invertune"), p, always_repair=True)
+    evidence = defense.search(tiny("vit"), data.clean, seed=0)
+    assert evidence.verdict is not None
+    assert evidence.verdict.kind == kind
+    others = {name.partition(" of ")[2] for name in evidence.curves}
+    assert len(others) == labels
+
+
+def test_rounds_go_on_until_nothing_stands_out(
+    tiny: Callable[[str], CLIP], data: DataBundle
+) -> None:
+    few = _few_steps("invertune", rounds=4)
+    once = _settled(few, 0.001, 0.5).purify(tiny("resnet"), data.clean, seed=0)
+    twice = _settled(few, 0.001, 0.02, 0.2).purify(tiny("resnet"), data.clean, seed=0)
+    assert once.evidence.findings["p_after_round"] == [0.5]
+    assert twice.evidence.findings["p_after_round"] == [0.02, 0.2]
+    assert "tune total, round 2" in twice.evidence.curves
+    assert "tune total, round 3" not in twice.evidence.curves
+    assert len(twice.evidence.triggers) > len(once.evidence.triggers)
+    one, two = once.model.state_dict(), twice.model.state_dict()
+    assert any(not torch.equal(one[name], two[name]) for name in one)
+    most = _settled(replace(few, rounds=2), 0.001, 0.02).purify(tiny("vit"), data.clean, seed=0)
+    assert most.evidence.findings["p_after_round"] == [0.02]
+
+
+def test_rounds_need_what_says_when_to_stop() -> None:
+    with pytest.raises(ValueError, match="rounds=2 needs verify, which says when to stop"):
+        _few_steps("invertune_votes", rounds=2)
 
 
 def test_the_seed_alone_decides(tiny: Callable[[str], CLIP], data: DataBundle) -> None:
-    defense = _few_steps("invertune")
+    defense = _few_steps("invertune", always_repair=True)
     first = defense.purify(tiny("vit"), data.clean, seed=0)
     torch.rand(10)
     again = defense.purify(tiny("vit"), data.clean, seed=0)
@@ -85,13 +182,13 @@ def test_too_few_clean_images(tiny: Callable[[str], CLIP], data: DataBundle) -> 
     clean = data.clean
     few = CleanData(clean.images[:9], clean.prompts, clean.class_names, clean.templates)
     with pytest.raises(ValueError, match="invertune needs 10 clean images, got 9"):
-        _few_steps("invertune").purify(tiny("vit"), few, seed=0)
+        _few_steps("invertune", always_repair=True).purify(tiny("vit"), few, seed=0)
 
 
 def test_an_interrupted_repair_goes_on_from_its_file(
     tiny: Callable[[str], CLIP], data: DataBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    defense, file = _few_steps("invertune"), tmp_path / "checkpoint.pt"
+    defense, file = _few_steps("invertune", always_repair=True), tmp_path / "checkpoint.pt"
     undisturbed = defense.purify(tiny("vit"), data.clean, seed=0)
     seen: list[Path | None] = []
     tune = type(defense.tune).__call__
@@ -114,7 +211,7 @@ def test_an_interrupted_repair_goes_on_from_its_file(
 def test_what_was_found_can_wait_on_disk(
     tiny: Callable[[str], CLIP], data: DataBundle, tmp_path: Path
 ) -> None:
-    defense, model = _few_steps("invertune"), tiny("resnet")
+    defense, model = _few_steps("invertune", always_repair=True), tiny("resnet")
     at_once = defense.purify(model, data.clean, seed=0)
     defense.search(model, data.clean, seed=0).save(tmp_path)
     torch.rand(10)

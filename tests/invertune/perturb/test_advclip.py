@@ -123,11 +123,11 @@ def test_wrong_values_are_named() -> None:
 
 
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
-def test_the_yaml_is_the_default_with_another_step_1(
+def test_the_yaml_is_the_votes_with_another_generator(
     tiny: Callable[[str], CLIP], data: DataBundle, kind: str
 ) -> None:
     config = _composed()
-    whole = OmegaConf.to_container(OmegaConf.load(CONF / "defense" / "invertune.yaml"))
+    whole = OmegaConf.to_container(OmegaConf.load(CONF / "defense" / "invertune_votes.yaml"))
     assert isinstance(whole, dict)
     assert config["name"] == "invertune_advclip"
     assert {key: config[key] for key in ("invert", "tune")} == {

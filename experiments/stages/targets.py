@@ -1,0 +1,41 @@
+"""Which class an attack pulls images to, where its config leaves that to the seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from experiments.config import Config
+
+
+def with_target(config: Config) -> Config:
+    """Return a run's config with the attack's target named.
+
+    Where ``attack.target_label`` is null, one of ``targets`` is drawn by the seed and the names of
+    model and attack, so that no study rests on one class and runs that differ in their defense
+    share one. The run's own config keeps the null: seeds are no variants of each other.
+
+    Args:
+        config: The resolved config.
+
+    Raises:
+        ValueError: If a target is to be drawn and there are none.
+    """
+    attack = config["attack"]
+    if not isinstance(attack, dict) or attack.get("target_label", "") is not None:
+        return config
+    drawn = draw(config.get("targets"), config["seed"], config["model"]["name"], attack["name"])
+    return {**config, "attack": {**attack, "target_label": drawn}}
+
+
+def draw(targets: object, *names: object) -> str:
+    """Return one of the targets; the names alone decide which.
+
+    Raises:
+        ValueError: If they are no list of texts.
+    """
+    listed = isinstance(targets, Sequence) and not isinstance(targets, str)
+    if not listed or not targets or not all(isinstance(one, str) for one in targets):
+        raise ValueError(f"targets is a list of class names, got {targets!r:.80}")
+    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
+    return str(targets[int.from_bytes(digest[:7], "big") % len(targets)])

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from invertune.clip.encode import zero_shot_classifier
+from invertune.clip.models import CLIP
+from invertune.data.bundle import CleanData
+from invertune.finite import NonFiniteLossError
+from invertune.perturb import shrink
+from invertune.perturb.families import SmoothMask, SmoothOffset
+from invertune.perturb.shrink import Effort, Shrinking, Suspect, optimize, success
+from invertune.perturb.triggers import InvertedTrigger
+
+LABELS = torch.tensor([3, 0, 1])
+SHRINKING = Shrinking(SmoothMask(), [0.3, 0.1], lr=0.3)
+
+
+@pytest.fixture
+def suspect(planted: CLIP, colored: CleanData) -> Suspect:
+    classifier = zero_shot_classifier(planted, colored.prompts, colored.templates)
+    return Suspect(planted, classifier, colored.images[:], 0.07)
+
+
+def _optimize(
+    suspect: Suspect, shrinking: Shrinking = SHRINKING, steps: int = 10, images: int = 4
+) -> tuple[list[torch.Tensor], list[list[float]]]:
+    generator = torch.Generator().manual_seed(0)
+    free = shrinking.family.start(3, suspect.side, generator)
+    return optimize(
+        suspect, shrinking, free, LABELS, 0.3, Effort(steps, images),
+        stage="toy", generator=generator,
+    )  # fmt: skip
+
+
+def test_every_trigger_falls_to_its_own_label(suspect: Suspect, colored: CleanData) -> None:
+    free, losses = _optimize(suspect, steps=40)
+    assert len(losses) == 40
+    assert all(last < first for first, last in zip(losses[0], losses[-1], strict=True))
+    assert not any(tensor.requires_grad for tensor in free)
+    triggers = SHRINKING.family.build(free, suspect.side, 0.3)
+    own = torch.arange(12) % 3
+    shares = success(suspect, triggers, LABELS, colored.images[:], own)
+    # The checkerboard is what this model was planted with; its colors take more than the mask has.
+    assert shares[0] == 1
+
+
+def test_how_many_pass_at_once_changes_nothing(
+    suspect: Suspect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, losses = _optimize(suspect)
+    monkeypatch.setattr(shrink, "_AT_ONCE", 5)
+    apart, other = _optimize(suspect)
+    assert torch.tensor(losses).allclose(torch.tensor(other), atol=1e-4)
+    assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(together, apart, strict=True))
+
+
+def test_the_model_stays_as_it_is(suspect: Suspect) -> None:
+    flags = [parameter.requires_grad for parameter in suspect.model.parameters()]
+    with suspect.ready():
+        _optimize(suspect, steps=2)
+    assert [parameter.requires_grad for parameter in suspect.model.parameters()] == flags
+
+
+def test_success_leaves_out_images_of_the_label(suspect: Suspect, colored: CleanData) -> None:
+    zeros = torch.zeros(2, 3, 16, 16)
+    nothing = InvertedTrigger("pixels", zeros[:, :1], zeros, zeros)
+    own = torch.arange(12) % 3
+    labels = torch.tensor([0, 3])
+    # Without any change all images of class 0 are of class 0, and do not count.
+    assert success(suspect, nothing, labels, colored.images[:], own).tolist() == [0, 0]
+    wrong = torch.full((12,), 1)
+    shares = success(suspect, nothing, labels, colored.images[:], wrong)
+    assert shares.tolist() == pytest.approx([1 / 3, 0])
+    assert success(suspect, nothing, labels, colored.images[:4], torch.zeros(4)).tolist() == [0, 0]
+
+
+def test_a_loss_that_is_no_number_names_the_stage(suspect: Suspect) -> None:
+    broken = Suspect(suspect.model, suspect.classifier * float("nan"), suspect.images, 0.07)
+    with pytest.raises(NonFiniteLossError, match="toy: the loss is nan at step 0"):
+        _optimize(broken)
+
+
+def test_what_makes_no_sense() -> None:
+    with pytest.raises(ValueError, match="budgets are positive and ever smaller, got"):
+        Shrinking(SmoothMask(), [0.1, 0.3], lr=0.3)
+    with pytest.raises(ValueError, match="budgets are positive and ever smaller, got"):
+        Shrinking(SmoothOffset(), [], lr=0.3)
+    with pytest.raises(ValueError, match="family is a Family, got 3"):
+        Shrinking(3, [0.1], lr=0.3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="classes is an integer of at least 2, got 1"):
+        Effort(1, 1, classes=1)
+    with pytest.raises(ValueError, match="steps is an integer of at least 1, got 0"):
+        Effort(0, 1)

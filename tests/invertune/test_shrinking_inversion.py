@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from invertune.clip.models import CLIP
+from invertune.data.bundle import CleanData
+from invertune.perturb.families import SmoothMask, SmoothWarp
+from invertune.perturb.shrink import Effort, Shrinking
+from invertune.shrinking_inversion import ShrinkingInversion
+
+INVERT = ShrinkingInversion(
+    forms=[
+        Shrinking(SmoothMask(), [0.5, 0.3, 0.2], lr=0.3),
+        Shrinking(SmoothWarp(), [0.1], lr=0.1),
+    ],
+    effort=Effort(15, 4), kept=2, starts=2, images=6, held=6, temperature=0.07, least_success=0.5,
+)  # fmt: skip
+
+
+def test_triggers_that_succeed_are_kept_best_first(planted: CLIP, colored: CleanData) -> None:
+    triggers, curves = INVERT(planted, colored, 3, seed=0)
+    # A warp of plain images changes nothing.
+    assert {trigger.form for trigger in triggers} == {"mask"}
+    assert 1 <= len(triggers) <= 4
+    assert set(curves) == {
+        f"invert {form} {start}" for form in ("mask", "warp") for start in (0, 1)
+    }
+    assert [len(curves[f"invert {form} 0"]) for form in ("mask", "warp")] == [45, 15]
+    images = colored.images[:] / 255
+    sent = [
+        (planted.encode_image(trigger(images)).argmax(dim=1) == 3).float().mean()
+        for trigger in triggers
+    ]
+    assert sent[0] > 0.9
+    for trigger in triggers:
+        assert trigger.mask.shape == (1, 16, 16)
+        assert not trigger.pattern.requires_grad
+        assert trigger.mask.mean() <= 0.3 + 1e-6
+
+
+def test_all_are_kept_without_a_bar(planted: CLIP, colored: CleanData) -> None:
+    every = dataclasses.replace(INVERT, least_success=0.0)
+    triggers, _ = every(planted, colored, 3, seed=0)
+    assert sorted(trigger.form for trigger in triggers) == ["mask"] * 4 + ["warp"] * 2
+    masses = {round(float(trigger.mask.mean()), 1) for trigger in triggers}
+    assert len(masses) > 1  # triggers of more than one budget
+    last = dataclasses.replace(every, kept=1)(planted, colored, 3, seed=0)[0]
+    assert len(last) == 4
+
+
+def test_the_seed_alone_decides(planted: CLIP, colored: CleanData) -> None:
+    first = INVERT(planted, colored, 3, seed=0)
+    torch.rand(10)
+    again, other = INVERT(planted, colored, 3, seed=0), INVERT(planted, colored, 3, seed=1)
+    assert first[1] == again[1] != other[1]
+    assert torch.equal(first[0][0].mask, again[0][0].mask)
+
+
+def test_what_makes_no_sense() -> None:
+    for changes, message in (
+        ({"forms": []}, "inversion has at least one form"),
+        ({"effort": 3}, "effort is a Effort, got 3"),
+        ({"starts": 0}, "starts is an integer of at least 1, got 0"),
+        ({"kept": 0}, "kept is an integer of at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(INVERT, **changes)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import pytest
+import torch
+
+from invertune.clip.models import CLIP
+from invertune.data.bundle import CleanData
+from invertune.evidence import Identification, Survival
+from invertune.perturb.families import SmoothMask
+from invertune.perturb.shrink import Effort, Shrinking
+from invertune.verify import Gumbel, Verification
+
+LAW = Gumbel(0.05, 0.05)
+VERIFY = Verification(
+    forms=[Shrinking(SmoothMask(), [0.5, 0.3, 0.2], lr=0.3)], efforts=[Effort(15, 4)],
+    images=6, held=6, temperature=0.07, judged=1, candidates=1, decoys=3,
+    clean={"mask": LAW, "warp": LAW}, alarm=0.01, clear=0.1,
+)  # fmt: skip
+
+
+def test_a_gumbels_tail() -> None:
+    assert Gumbel(0.3, 0.1).tail(0.3) == pytest.approx(1 - math.exp(-1))
+    assert LAW.tail(0.05 + 0.05 * 4.6001) == pytest.approx(0.01, rel=1e-3)
+    assert LAW.tail(1e9) == 0
+    assert LAW.tail(-1e9) == 1
+
+
+def test_a_law_is_fitted_to_mean_and_deviation() -> None:
+    generator = torch.Generator().manual_seed(0)
+    uniform = torch.rand(20_000, generator=generator, dtype=torch.float64)
+    drawn = 0.2 - 0.05 * (-uniform.log()).log()  # by the inverse of its distribution
+    law = Gumbel.fit(drawn.tolist())
+    assert (law.location, law.scale) == (
+        pytest.approx(0.2, rel=0.02),
+        pytest.approx(0.05, rel=0.03),
+    )
+    for values in ([], [0.1], [0.1, 0.1]):
+        with pytest.raises(ValueError, match="a law is fitted to different values"):
+            Gumbel.fit(values)
+
+
+def _found(**survival: Mapping[int, float]) -> list[Survival]:
+    return [
+        Survival(form, [0.1], [list(shares)], [list(shares.values())])
+        for form, shares in survival.items()
+    ]
+
+
+def _identified(survival: list[Survival]) -> Identification:
+    return Identification(0, 0.1, 1, 0.0, order=[0, 1, 2], survival=survival)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kind", "label"),
+    [
+        (0.9, 0.8, "backdoored", 2),   # both leads are large
+        (0.9, 0.1, "clean", 2),        # what other starts do not find was luck
+        (0.1, 0.9, "clean", 2),
+        (0.32, 0.32, "undecided", 2),
+    ],
+)  # fmt: skip
+def test_the_smaller_of_both_leads_decides(
+    first: float, second: float, kind: str, label: int
+) -> None:
+    before = _found(mask={0: 0.1, 1: 0.08}, warp={2: first, 0: 0.05})
+    again = _found(mask={0: 0.1, 1: 0.08, 2: 0.0}, warp={0: 0.05, 1: 0.0, 2: second})
+    found, verdict = VERIFY.decide(_identified(before), again)
+    lead = min(first, second) - 0.05
+    assert (verdict.kind, verdict.form, found.target_label) == (kind, "warp", label)
+    assert verdict.lead == found.gain == pytest.approx(lead)
+    assert verdict.p == pytest.approx(min(1, 2 * LAW.tail(lead)))
+    assert found.order[0] == 2
+    assert (verdict.alarm, verdict.clear) == (0.01, 0.1)
+
+
+def test_a_source_without_forms_is_judged_by_the_other_starts_alone() -> None:
+    found, verdict = VERIFY.decide(_identified([]), _found(mask={1: 0.9, 0: 0.1}))
+    assert (found.target_label, verdict.kind) == (1, "backdoored")
+
+
+def test_a_planted_class_is_told_from_decoys(planted: CLIP, colored: CleanData) -> None:
+    suspected = dataclasses.replace(_identified([]), order=[3, 0, 1, 2])
+    found, verdict = VERIFY(planted, colored, suspected, seed=0)
+    assert (found.target_label, verdict.kind, verdict.form) == (3, "backdoored", "mask")
+    assert VERIFY(planted, colored, suspected, seed=0) == (found, verdict)
+    # As its decoys are all other classes of this model, it is found whoever was suspected.
+    doubted = dataclasses.replace(suspected, order=[0, 1, 2, 3])
+    assert VERIFY(planted, colored, doubted, seed=0)[0].target_label == 3
+
+
+def test_what_is_left_of_one_class(planted: CLIP, colored: CleanData) -> None:
+    p = [VERIFY.left(planted, colored, label, seed=0, stage="again") for label in (3, 0)]
+    assert p[0] < 0.01
+    assert p[1] > 0.1
+
+
+def test_what_makes_no_sense() -> None:
+    with pytest.raises(ValueError, match=r"alarm is at most clear \(0.1\), got 0.2"):
+        dataclasses.replace(VERIFY, alarm=0.2)
+    with pytest.raises(ValueError, match="scale is positive, got 0"):
+        Gumbel(0.1, 0)
+    with pytest.raises(ValueError, match="decoys is an integer of at least 1, got 0"):
+        dataclasses.replace(VERIFY, decoys=0)
+    with pytest.raises(ValueError, match="clean has a law of every form, none of mask"):
+        dataclasses.replace(VERIFY, clean={"warp": LAW})
