@@ -83,6 +83,8 @@ class ActivationTuning:
             triggered ones, and clean ones again, as the code has it. With ``batch_norm=batch`` each
             pass is normalized by its own statistics, and moves the running ones.
         augment: Changes the batch at every step; None leaves it.
+        batch_size: Images a step, drawn anew from the ``samples``; None takes all of them at every
+            step, as the paper does with its one batch.
     """
 
     samples: int
@@ -103,6 +105,7 @@ class ActivationTuning:
     keep_best: int = 0
     passes: str = "joint"
     augment: Any = field(default=None)
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -119,6 +122,10 @@ class ActivationTuning:
             raise ValueError(
                 "clusters is at least 2 and layers, samples and steps at least 1, got "
                 f"{self.clusters}, {self.layers}, {self.samples}, {self.steps}"
+            )
+        if self.batch_size is not None and not 1 <= self.batch_size <= self.samples:
+            raise ValueError(
+                f"batch_size is between 1 and samples ({self.samples}), got {self.batch_size}"
             )
         # Else nothing would be looked at, and the model come back as it was.
         if not 0 <= self.keep_best <= self.steps:
@@ -159,11 +166,11 @@ class ActivationTuning:
         if len(clean.images) < self.samples:
             raise ValueError(f"samples={self.samples}, but there are {len(clean.images)} images")
         generator = seeded(seed, "tune")
-        # One batch for all steps: how few clean images suffice is a number that is reported.
+        # How few clean images suffice is a number that is reported.
         chosen = torch.randperm(len(clean.images), generator=generator)[: self.samples]
         images = to_float(clean.images[chosen]).to(model.device)
         divergence, masks = backdoor_neurons(
-            model, images, triggers, self.layers, self.unit, self.clusters, seed
+            model, images[: self.batch_size], triggers, self.layers, self.unit, self.clusters, seed
         )
         log.info("tune: layers %s", ", ".join(f"{n} ({divergence[n]:.2f})" for n in masks))
         tuned, losses = self._tune(
@@ -200,7 +207,7 @@ class ActivationTuning:
         tuned.train(self.batch_norm == "batch")
         bar = progress(range(state.steps, self.steps), "tune", start=state.steps)
         for step in bar:
-            batch = images if self.augment is None else self.augment(images, generator)
+            batch = self._batch(images, generator)
             # One trigger a step, in turn: as long a step as with one, and none of them is
             # forgotten.
             bar.loss(self._step(state, terms, batch, triggers[step % len(triggers)](batch)))
@@ -211,6 +218,14 @@ class ActivationTuning:
             parameter.requires_grad_(before.requires_grad)
             parameter.grad = None
         return tuned.eval(), state.curves
+
+    def _batch(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the images of a step, augmented."""
+        if self.batch_size is not None:
+            drawn = torch.randperm(len(images), generator=generator)[: self.batch_size]
+            images = images[drawn.to(images.device)]
+        changed: Tensor = images if self.augment is None else self.augment(images, generator)
+        return changed
 
     def _start(
         self, tuned: CLIP, masks: Mapping[str, Tensor], generator: torch.Generator

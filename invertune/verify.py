@@ -75,9 +75,9 @@ _EULER = 0.5772156649015329
 class Verification:
     """Invert candidates and decoys from other starts; decide by the lead that is left.
 
-    At every budget the smaller one of a class's leads in step 1 and here counts, over the judged
-    budgets of a form the largest. Its p-value is that form's `Gumbel` tail; of all forms the
-    smallest one, times their number (Bonferroni).
+    What counts is the furthest lead at any of a form's judged budgets. Its p-value is that form's
+    `Gumbel` tail; of all classes and forms the smallest one, times the number of forms
+    (Bonferroni): the law is that of the leading class already.
 
     Attributes:
         forms, images, held, temperature, judged: As `SurvivalScan` has them.
@@ -126,7 +126,7 @@ class Verification:
     def __call__(
         self, model: CLIP, clean: CleanData, found: Identification, *, seed: int
     ) -> tuple[Identification, Verdict]:
-        """Return the class that leads furthest in step 1 and here, and the verdict.
+        """Return the class that leads furthest here, and the verdict.
 
         Raises:
             ValueError: If there are fewer clean images than `samples`, or no law of a form.
@@ -162,24 +162,26 @@ class Verification:
     def decide(
         self, found: Identification, again: Sequence[Survival]
     ) -> tuple[Identification, Verdict]:
-        """Return the answer, given what survived in step 1 (if it looked) and here."""
-        before = {one.form: one for one in found.survival}
-        leads: dict[tuple[int, str], float] = {}
-        for one in again:
-            for label in {label for labels in one.classes for label in labels}:
-                here = one.leads(label, self.judged)
-                first = before[one.form].leads(label, self.judged) if before else here
-                leads[label, one.form] = max(map(min, here, first))
+        """Return the answer, given what step 1 found and what survived here."""
+        leads = {
+            (label, one.form): max(one.leads(label, self.judged))
+            for one in again
+            for label in {label for labels in one.classes for label in labels}
+        }
         tails = {of: self.clean[of[1]].tail(lead) for of, lead in leads.items()}
         # By the lead too, for tails of large leads are all 0.
         order = sorted(tails, key=lambda of: (tails[of], -leads[of]))
         label, form = order[0]
         p = min(1.0, tails[label, form] * len(again))
+        classes = list(dict.fromkeys(label for label, _ in order))
+        second = next(of for of in order if of[0] == classes[1])
         identification = dataclasses.replace(
             found,
             target_label=label,
             gain=leads[label, form],
-            order=list(dict.fromkeys(label for label, _ in order)),
+            runner_up=second[0],
+            runner_up_gain=leads[second],
+            order=classes,
             again=list(again),
         )
         verdict = Verdict(self.kind(p), p, self.alarm, self.clear, form, leads[label, form])

@@ -40,7 +40,11 @@ def test_a_backdoor_is_planted_found_and_removed(tmp_path: Path) -> None:
 
     assert rate("clean", "ca") >= 0.95
     assert rate("backdoored", "asr") >= 0.9
-    assert result["identification"]["target_label"] == result["attack"]["target_label"] == "lemon"
+    assert result["identification"]["target_label"] == result["attack"]["target_label"]
     assert result["identification"]["correct"]
+    verdict = result["verdict"]
+    assert verdict is not None
+    assert verdict["kind"] == "backdoored"
     assert rate("purified", "asr") <= 0.03
-    assert rate("backdoored", "ca") - rate("purified", "ca") <= 0.04
+    assert rate("backdoored", "ca") - rate("purified", "ca") <= 0.03
+    assert rate("purified", "own_class") >= 0.85 * rate("clean", "own_class")

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from evaluation.intervals import Rate
 from experiments.figures.pictures import Picture, best_trigger, trigger_rows
 from experiments.report import diagrams
+from experiments.report.survival import survival
 from experiments.results.content import Config
 from experiments.results.measures import MEASURES, MODELS, rate_of, total_seconds
 from experiments.results.runs import Run
@@ -127,6 +128,9 @@ def _charts(run: Run) -> dict[str, str]:
     if run.votes:
         title = "Step 1: predicted classes under universal perturbations"
         drawn[title] = diagrams.frequencies(title, run)
+    if run.survival:
+        title = "Steps 1 and 2: which classes survive as the trigger's budget shrinks"
+        drawn[title] = survival(title, run)
     if run.divergence:
         title = "Step 3: activation divergence per layer"
         drawn[title] = diagrams.divergence(title, run)

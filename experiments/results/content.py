@@ -57,6 +57,21 @@ class Found(TypedDict):
     correct: bool | None
 
 
+class Verdict(TypedDict):
+    """Whether the defense takes the model for backdoored.
+
+    It is ``backdoored`` up to a ``p`` of ``alarm`` and ``clean`` from ``clear`` on; ``form`` and
+    ``lead`` say what told.
+    """
+
+    kind: str
+    p: float
+    alarm: float
+    clear: float
+    form: str
+    lead: float
+
+
 class Vote(TypedDict):
     """What one generator of universal perturbations did to the class frequencies, C values each."""
 
@@ -64,6 +79,15 @@ class Vote(TypedDict):
     clean_frequency: list[float]
     perturbed_frequency: list[float]
     weight: float
+
+
+class Survival(TypedDict):
+    """Which classes still answered to one form of trigger at ever smaller budgets."""
+
+    form: str
+    budgets: list[float]
+    classes: list[list[int]]
+    success: list[list[float]]
 
 
 class Result(TypedDict):
@@ -78,6 +102,7 @@ class Result(TypedDict):
     attack: AttackFacts
     defense: DefenseFacts
     identification: Found | None
+    verdict: NotRequired[Verdict | None]
     inversion: Mapping[str, Any] | None
     scores: Mapping[str, Score | None]
     seconds: Mapping[str, float]

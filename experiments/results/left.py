@@ -39,12 +39,27 @@ _VOTE = {
         "weight": _NUMBER,
     },
 }
+_SURVIVAL = {
+    "type": "object",
+    "required": ["form", "budgets", "classes", "success"],
+    "properties": {
+        "form": {"type": "string"},
+        "budgets": {"type": "array", "items": _SHARE},
+        "classes": {"type": "array", "items": {"type": "array", "items": _COUNT}},
+        "success": {"type": "array", "items": {"type": "array", "items": _SHARE}},
+    },
+}
 # What readers know by name; whatever else a defense found is its own.
 _FINDINGS: Mapping[str, Test] = {
     "identification": quick(
         {
             "type": ["object", "null"],
-            "properties": {"target_label": _COUNT, "votes": {"type": "array", "items": _VOTE}},
+            "properties": {
+                "target_label": _COUNT,
+                "votes": {"type": "array", "items": _VOTE},
+                "survival": {"type": "array", "items": _SURVIVAL},
+                "again": {"type": "array", "items": _SURVIVAL},
+            },
         }
     ),
     "divergence": quick({"type": "object", "additionalProperties": _NUMBER}),
@@ -110,7 +125,11 @@ def read_evidence(path: Path) -> Mapping[str, Any]:
 
 
 def _agree(identification: Mapping[str, Any]) -> bool:
-    """Return whether all votes, and the label, are of the same classes."""
+    """Return whether all votes, and the label, are of the same classes, and all rows as long."""
+    for one in (*(identification.get("survival") or []), *(identification.get("again") or [])):
+        rows = [[len(row) for row in one[key]] for key in ("classes", "success")]
+        if rows[0] != rows[1] or len(rows[0]) != len(one["budgets"]):
+            return False
     votes = identification.get("votes") or []
     sizes = {len(vote[key]) for vote in votes for key in ("clean_frequency", "perturbed_frequency")}
     if not sizes:

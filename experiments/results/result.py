@@ -56,6 +56,7 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
             "knows": defense["knows"],
         },
         "identification": found,
+        "verdict": defense["verdict"],
         "inversion": stages["inspect"].json("inversion.json"),
         "scores": {name: stages[f"evaluate/{name}"].json("score.json") for name in _MODELS},
         "seconds": _seconds(stages, defense["seconds"]),

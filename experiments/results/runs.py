@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.results.content import Config, Result, Vote
+from experiments.results.content import Config, Result, Survival, Vote
 from experiments.results.left import (
     Predictions,
     read_evidence,
@@ -91,6 +91,16 @@ class Run:
         """What every generator of step 1 did; empty where the defense has no such step."""
         found: Sequence[Vote] = lookup(self.evidence, "identification/votes") or []
         return found
+
+    @property
+    def survival(self) -> Mapping[str, Sequence[Survival]]:
+        """What survived of the classes as budgets shrank, in step 1 and when it was verified.
+
+        Empty where the defense has no such step.
+        """
+        found = self.evidence.get("identification") or {}
+        named = {"step 1": found.get("survival") or [], "verified": found.get("again") or []}
+        return {name: forms for name, forms in named.items() if forms}
 
     @property
     def found_label(self) -> int | None:

@@ -23,9 +23,26 @@ def target_line(result: Result) -> str:
     verdict = {True: "correct", False: f"wrong, it is {true}", None: "there is no backdoor"}
     return (
         f"target found: {found['target_label']} ({verdict[found['correct']]}), "
-        f"gain {100 * found['gain']:+.1f} points; "
+        f"{'lead' if result.get('verdict') else 'gain'} {100 * found['gain']:+.1f} points; "
         f"next {found['runner_up']} {100 * found['runner_up_gain']:+.1f}"
     )
+
+
+def verdict_line(result: Result) -> str | None:
+    """Return what the defense takes the model for; None if it does not ask."""
+    verdict = result.get("verdict")
+    if verdict is None:
+        return None
+    stays = verdict["kind"] == "clean" and _unchanged(result)
+    left = "; the model is left as it is" if stays else ""
+    return (
+        f"verdict: {verdict['kind']} (p = {verdict['p']:.2g}; backdoored up to "
+        f"{verdict['alarm']:g}, clean from {verdict['clear']:g} on){left}"
+    )
+
+
+def _unchanged(result: Result) -> bool:
+    return result["scores"]["purified"] == result["scores"]["backdoored"]
 
 
 def describe(result: Result) -> str:
@@ -39,4 +56,5 @@ def describe(result: Result) -> str:
     for title, *cells in rows:
         aligned = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
         lines.append("  ".join([title.ljust(widths[0]), *aligned]))
-    return "\n".join(map(printable, [*lines, target_line(result)]))
+    told = [line for line in (target_line(result), verdict_line(result)) if line is not None]
+    return "\n".join(map(printable, [*lines, *told]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ def _produce(parts: Parts, made: Mapping[str, StageFolder], folder: Path) -> Non
         "clean_samples": parts.defense.clean_samples,
         "knows": parts.defense.knows,
         "identification": _named(purified.evidence, parts.data.class_names),
+        "verdict": asdict(verdict) if (verdict := purified.evidence.verdict) else None,
         "curves": purified.evidence.curves,
         "seconds": purified.evidence.seconds,
         "graft": graft_of(made["model"]),

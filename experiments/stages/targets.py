@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from experiments.config import Config
 
@@ -22,19 +23,19 @@ def with_target(config: Config) -> Config:
         ValueError: If a target is to be drawn and there are none.
     """
     attack = config["attack"]
-    if not isinstance(attack, dict) or attack.get("target_label", "") is not None:
+    if not isinstance(attack, Mapping) or attack.get("target_label", "") is not None:
         return config
     drawn = draw(config.get("targets"), config["seed"], config["model"]["name"], attack["name"])
     return {**config, "attack": {**attack, "target_label": drawn}}
 
 
-def draw(targets: object, *names: object) -> str:
+def draw(targets: Any, *names: object) -> str:
     """Return one of the targets; the names alone decide which.
 
     Raises:
         ValueError: If they are no list of texts.
     """
-    listed = isinstance(targets, Sequence) and not isinstance(targets, str)
+    listed = isinstance(targets, list | tuple)
     if not listed or not targets or not all(isinstance(one, str) for one in targets):
         raise ValueError(f"targets is a list of class names, got {targets!r:.80}")
     digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()

@@ -42,6 +42,7 @@ SHARES = {
     "asr_after": Share("ASR after", "purified", "zero_shot/asr", "lowest"),
     "target_rate_before": Share("target rate before", "backdoored", "zero_shot/target_rate"),
     "own_class_before": Share("own class before", "backdoored", "zero_shot/own_class"),
+    "own_class_clean": Share("own class clean", "clean", "zero_shot/own_class"),
     "own_class_after": Share("own class after", "purified", "zero_shot/own_class"),
     "r1_before": Share("R@1 before", "backdoored", "retrieval/image_to_text/r@1"),
     "r1_after": Share("R@1 after", "purified", "retrieval/image_to_text/r@1", "highest"),
@@ -107,6 +108,7 @@ def _joined(title: str, shares: Sequence[Share]) -> Measure:
 SINGLE: Mapping[str, Measure] = {
     **{name: share_of(name, share) for name, share in SHARES.items()},
     "ca_loss": ca_loss(),
+    "verdict": steps.verdict(),
     "target_found": steps.target_found(),
     "found": steps.named_class("target_label", "found", "class found"),
     "gain": steps.gain_of("gain", "gain, points"),

@@ -29,14 +29,29 @@ def target_found() -> Measure:
     return Measure(Column("target_found", "target found"), read)
 
 
+def verdict() -> Measure:
+    """Return what the defense takes the models for, the most frequent first."""
+
+    def read(runs: Runs) -> Value:
+        found = [run.result.get("verdict") for run in runs]
+        counts = Counter(one["kind"] for one in found if one is not None)
+        return _listed(counts)
+
+    return Measure(Column("verdict", "verdict"), read)
+
+
+def _listed(counts: Counter[str]) -> str | None:
+    """Return words with how often they come, the most frequent first."""
+    words = [f"{word} x{n}" if n > 1 else word for word, n in counts.most_common()]
+    return ", ".join(words) or None
+
+
 def named_class(key: Literal["target_label", "runner_up"], name: str, title: str) -> Measure:
     """Return the classes that step 1 names, the most frequent first."""
 
     def read(runs: Runs) -> Value:
         found = [run.result["identification"] for run in runs]
-        counts = Counter(one[key] for one in found if one is not None)
-        ordered = counts.most_common()
-        return ", ".join(f"{label} x{n}" if n > 1 else label for label, n in ordered) or None
+        return _listed(Counter(one[key] for one in found if one is not None))
 
     return Measure(Column(name, title), read)
 

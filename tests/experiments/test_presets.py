@@ -177,7 +177,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no_verify": {"verify": None, "rounds": 1},
     "one_layer": {"tune.layers": 1},
     "one_round": {"rounds": 1},
-    "one_trigger": {"invert.forms.1": None, "invert.forms.2": None, "invert.starts": 1, "invert.kept": 1},
+    "one_trigger": {
+        "invert.forms.1": None,
+        "invert.forms.2": None,
+        "invert.starts": 1,
+        "invert.kept": 1,
+    },
     "update_layers": {"tune.update": "layers"},
     "update_neurons": {"tune.update": "neurons"},
 }

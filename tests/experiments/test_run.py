@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.results.result import read_result
 from experiments.results.runs import load_runs
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -99,6 +100,22 @@ def test_a_wrong_input_is_one_line_and_leaves_nothing(
     assert line.startswith("error: ")
     assert all(part in line for part in said)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_verdict_goes_all_the_way(inside: Inside, tiny_words: list[str], tmp_path: Path) -> None:
+    always = ["defense=tiny_scan", "defense.always_repair=true"]
+    for words in (["defense=tiny_scan"], always):
+        code, shown, complaint = inside(*tiny_words, *words)
+        assert code == 0, complaint
+        *_, line, path = shown.splitlines()
+        result = read_result(tmp_path / path)
+        verdict = result["verdict"]
+        assert verdict is not None
+        assert line.startswith(f"verdict: {verdict['kind']} (p = ")
+        assert (result["inversion"] is None) == (words != always and verdict["kind"] == "clean")
+    code, _, complaint = inside("report", "runs")
+    assert code == 0, complaint
+    assert "which classes survive" in (tmp_path / "runs" / "report.html").read_text()
 
 
 def test_a_number_as_the_folder_of_runs_is_its_name(

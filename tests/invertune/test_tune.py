@@ -16,6 +16,7 @@ from invertune.perturb.augment import Augmentation
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.tune import ActivationTuning
 from invertune.tuned_weights import trainable
+from invertune.tuning_terms import TuningTerms
 
 Tiny = Callable[[str], CLIP]
 both = pytest.mark.parametrize("kind", ["resnet", "vit"])
@@ -182,6 +183,43 @@ def test_each_term_can_stand_alone(
     [{"schedule": "bounce"}, {"clip": 0.1}, {"average_from": 0.5}, {"keep_best": 1},
      {"augment": Augmentation()}, {"unit": "position"}],
 )  # fmt: skip
+def test_a_step_takes_a_batch_of_the_samples(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+    call = TuningTerms.__call__
+
+    def spied(terms: TuningTerms, batch: Tensor, triggered: Tensor) -> dict[str, Tensor]:
+        seen.append(batch)
+        return call(terms, batch, triggered)
+
+    monkeypatch.setattr(TuningTerms, "__call__", spied)
+    replace(TUNE, batch_size=3)(tiny("resnet"), data.clean, [trigger], seed=0)
+    assert [len(batch) for batch in seen] == [3] * 4
+    assert len({float(batch.sum()) for batch in seen}) > 1  # drawn anew
+    seen.clear()
+    TUNE(tiny("resnet"), data.clean, [trigger], seed=0)
+    assert [len(batch) for batch in seen] == [8] * 4
+    assert len({float(batch.sum()) for batch in seen}) == 1
+    for wrong in (0, 9):
+        with pytest.raises(ValueError, match=r"batch_size is between 1 and samples \(8\), got"):
+            replace(TUNE, batch_size=wrong)
+
+
+def test_a_further_round_starts_from_the_last_and_compares_with_the_first(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger
+) -> None:
+    model = tiny("resnet")
+    first = TUNE(model, data.clean, [trigger], seed=0)
+    again = replace(TUNE, lr=1e-12)(model, data.clean, [trigger], seed=0, start=first.model)
+    one, two = _state(first.model), _state(again.model)
+    assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in one)
+    # Compared with itself it would have nothing to lose.
+    assert again.curves["tune preserve"][0] > 0
+    fresh = replace(TUNE, lr=1e-12)(model, data.clean, [trigger], seed=0)
+    assert fresh.curves["tune preserve"][0] == pytest.approx(0, abs=1e-6)
+
+
 def test_the_seed_alone_decides(
     tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, change: dict[str, Any]
 ) -> None:

@@ -55,31 +55,20 @@ def _identified(survival: list[Survival]) -> Identification:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "kind", "label"),
-    [
-        (0.9, 0.8, "backdoored", 2),   # both leads are large
-        (0.9, 0.1, "clean", 2),        # what other starts do not find was luck
-        (0.1, 0.9, "clean", 2),
-        (0.32, 0.32, "undecided", 2),
-    ],
-)  # fmt: skip
-def test_the_smaller_of_both_leads_decides(
-    first: float, second: float, kind: str, label: int
-) -> None:
-    before = _found(mask={0: 0.1, 1: 0.08}, warp={2: first, 0: 0.05})
-    again = _found(mask={0: 0.1, 1: 0.08, 2: 0.0}, warp={0: 0.05, 1: 0.0, 2: second})
+    ("share", "kind"), [(0.9, "backdoored"), (0.33, "undecided"), (0.13, "clean")]
+)
+def test_the_furthest_lead_decides(share: float, kind: str) -> None:
+    before = _found(mask={0: 0.9, 1: 0.1})  # what step 1 saw only chose the candidates
+    again = _found(mask={0: 0.1, 1: 0.08, 2: 0.0}, warp={0: 0.05, 1: 0.0, 2: share})
     found, verdict = VERIFY.decide(_identified(before), again)
-    lead = min(first, second) - 0.05
-    assert (verdict.kind, verdict.form, found.target_label) == (kind, "warp", label)
+    lead = share - 0.05
+    assert (verdict.kind, verdict.form, found.target_label) == (kind, "warp", 2)
     assert verdict.lead == found.gain == pytest.approx(lead)
     assert verdict.p == pytest.approx(min(1, 2 * LAW.tail(lead)))
-    assert found.order[0] == 2
+    assert found.order == [2, 0, 1]
+    assert (found.runner_up, found.runner_up_gain) == (0, pytest.approx(0.02))
     assert (verdict.alarm, verdict.clear) == (0.01, 0.1)
-
-
-def test_a_source_without_forms_is_judged_by_the_other_starts_alone() -> None:
-    found, verdict = VERIFY.decide(_identified([]), _found(mask={1: 0.9, 0: 0.1}))
-    assert (found.target_label, verdict.kind) == (1, "backdoored")
+    assert (found.survival, found.again) == (before, again)
 
 
 def test_a_planted_class_is_told_from_decoys(planted: CLIP, colored: CleanData) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from experiments.results.measures import MEASURES
-from experiments.results.summary import before_and_after, describe, target_line
+from experiments.results.summary import before_and_after, describe, target_line, verdict_line
 
 Made = Callable[..., dict[str, Any]]
 
@@ -36,6 +36,24 @@ def test_a_defense_that_does_not_look_says_so(result: Made) -> None:
     assert target_line(made) == "target: lemon; the defense does not look for it"
     made["attack"]["target_label"] = None
     assert target_line(made) == "target: none; the defense does not look for it"
+
+
+VERDICT = {"kind": "clean", "p": 0.25, "alarm": 0.01, "clear": 0.1, "form": "mask", "lead": 0.05}
+
+
+def test_a_verdict_has_its_thresholds(result: Made) -> None:
+    assert verdict_line(result()) is None
+    made = {**result(), "verdict": VERDICT}
+    said = "verdict: clean (p = 0.25; backdoored up to 0.01, clean from 0.1 on)"
+    assert verdict_line(made) == said
+    made["scores"] = {**made["scores"], "purified": made["scores"]["backdoored"]}
+    assert verdict_line(made) == said + "; the model is left as it is"
+    assert describe(made).splitlines()[-1] == verdict_line(made)
+    assert "lead +90.0 points" in target_line(made)
+    repaired = {**made, "verdict": {**VERDICT, "kind": "backdoored", "p": 0.00012}}
+    assert verdict_line(repaired) == (
+        "verdict: backdoored (p = 0.00012; backdoored up to 0.01, clean from 0.1 on)"
+    )
 
 
 def test_the_lines_of_a_run_are_aligned(result: Made) -> None:

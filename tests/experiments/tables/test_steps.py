@@ -39,6 +39,15 @@ def test_named_classes_are_counted(result: Made, as_run: AsRun) -> None:
     assert steps.named_class("runner_up", "x", "x").read(runs[:1]) == "key"
 
 
+def test_verdicts_are_counted(result: Made, as_run: AsRun) -> None:
+    kinds = ("clean", "backdoored", "backdoored", None)
+    made = [{**result(seed), "verdict": {"kind": kind} if kind else None}
+            for seed, kind in enumerate(kinds)]  # fmt: skip
+    runs = [as_run(one) for one in (*made, result(9))]
+    assert steps.verdict().read(runs) == "backdoored x2, clean"
+    assert steps.verdict().read(runs[3:]) is None
+
+
 def test_frequencies_are_of_the_found_class_under_every_generator(
     result: Made, as_run: AsRun, leave: Leave
 ) -> None:
