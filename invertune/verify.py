@@ -75,9 +75,10 @@ _EULER = 0.5772156649015329
 class Verification:
     """Invert candidates and decoys from other starts; decide by the lead that is left.
 
-    What counts is the furthest lead at any of a form's judged budgets. Its p-value is that form's
-    `Gumbel` tail; of all classes and forms the smallest one, times the number of forms
-    (Bonferroni): the law is that of the leading class already.
+    At every budget a class's leads in step 1, where the strongest other classes take part, and
+    here, where luck does not last, are averaged; what counts is the furthest one at any of a form's
+    judged budgets. Its p-value is that form's `Gumbel` tail; of all classes and forms the smallest
+    one, times the number of forms (Bonferroni): the law is that of the leading class already.
 
     Attributes:
         forms, images, held, temperature, judged: As `SurvivalScan` has them.
@@ -163,11 +164,16 @@ class Verification:
         self, found: Identification, again: Sequence[Survival]
     ) -> tuple[Identification, Verdict]:
         """Return the answer, given what step 1 found and what survived here."""
-        leads = {
-            (label, one.form): max(one.leads(label, self.judged))
-            for one in again
-            for label in {label for labels in one.classes for label in labels}
-        }
+        before = {one.form: one for one in found.survival}
+        leads: dict[tuple[int, str], float] = {}
+        for one in again:
+            for label in {label for labels in one.classes for label in labels}:
+                both = [one.leads(label, self.judged)]
+                if one.form in before:
+                    both.append(before[one.form].leads(label, self.judged))
+                leads[label, one.form] = max(
+                    sum(pair) / len(pair) for pair in zip(*both, strict=True)
+                )
         tails = {of: self.clean[of[1]].tail(lead) for of, lead in leads.items()}
         # By the lead too, for tails of large leads are all 0.
         order = sorted(tails, key=lambda of: (tails[of], -leads[of]))

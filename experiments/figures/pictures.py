@@ -71,7 +71,21 @@ def trigger_rows(folder: Path, best: int, count: int) -> list[Picture]:
         gain, change = amplified(clean, images)
         name = f"its change × {gain}"
         rows.append(_picture(name, strip(change), f"{title}, {name}"))
-    return rows
+    return [*rows, *_flow(folder, best)]
+
+
+def _flow(folder: Path, best: int) -> list[Picture]:
+    """Return the arrows of an inverted trigger that is a warp."""
+    try:
+        images = read_pictures(folder, f"flow{best}", 1)
+    except ValueError as error:
+        log.warning("%s: a picture cannot be read: %s", folder, error)
+        return []
+    title = "where pixels come from"
+    return [
+        _picture(title, Image.fromarray(image), f"Inverted trigger, {title}, as arrows")
+        for image in images
+    ]
 
 
 def read_pictures(folder: Path, name: str, count: int) -> NDArray[np.uint8]:

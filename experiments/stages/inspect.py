@@ -11,6 +11,7 @@ from experiments.stages.keys import Planner, Stage
 from experiments.stages.parts import backdoor_of
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
     from experiments.stages.parts import Parts
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     Stamp = Callable[[Tensor], Tensor]
 
 _SAMPLES = 4
+_ARROWS, _ARROWS_SIDE = 10, 384  # arrows a row, and pixels of their picture's side
+INK, ALARM = "#1f2933", "#c8433f"  # where an arrow begins, and its head
 
 
 def stage(planner: Planner, purified: Stage, backdoored: Stage) -> Stage:
@@ -44,7 +47,33 @@ def _produce(parts: Parts, made: Mapping[str, StageFolder], folder: Path) -> Non
     stamps: dict[str, Stamp | None] = {"clean": None}
     stamps |= {} if trigger is None else {"true": trigger}
     stamps |= {f"inverted{i}": stamp for i, stamp in enumerate(inverted)}
-    _draw(folder / PICTURES, parts.data.zero_shot.images[:_SAMPLES], stamps)
+    pictures = folder / PICTURES
+    _draw(pictures, parts.data.zero_shot.images[:_SAMPLES], stamps)
+    for i, found_trigger in enumerate(inverted):
+        if found_trigger.flow is not None:
+            arrows(found_trigger.flow).save(pictures / f"flow{i}-0.png")
+
+
+def arrows(flow: Tensor) -> Image.Image:
+    """Return a warp as arrows: from where a pixel is to where it comes from, the red end.
+
+    Args:
+        flow: (2, H, W) shifts along x and y, in pixels.
+    """
+    from PIL import Image, ImageDraw
+
+    height, width = flow.shape[-2:]
+    zoom = max(1, round(_ARROWS_SIDE / max(height, width)))
+    picture = Image.new("RGB", (width * zoom, height * zoom), "white")
+    pen, step = ImageDraw.Draw(picture), max(1, max(height, width) // _ARROWS)
+    for row in range(step // 2, height, step):
+        for column in range(step // 2, width, step):
+            x, y = flow[:, row, column].tolist()
+            start = (zoom * (column + 0.5), zoom * (row + 0.5))
+            end = (start[0] + zoom * x, start[1] + zoom * y)
+            pen.line([start, end], fill=INK, width=2)
+            pen.ellipse([end[0] - 3, end[1] - 3, end[0] + 3, end[1] + 3], fill=ALARM)
+    return picture
 
 
 def _draw(folder: Path, images: Tensor, stamps: Mapping[str, Stamp | None]) -> None:

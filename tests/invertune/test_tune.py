@@ -178,11 +178,6 @@ def test_each_term_can_stand_alone(
     assert tuned.curves["tune total"][0] == pytest.approx(2 * tuned.curves[f"tune {term}"][0])
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"schedule": "bounce"}, {"clip": 0.1}, {"average_from": 0.5}, {"keep_best": 1},
-     {"augment": Augmentation()}, {"unit": "position"}],
-)  # fmt: skip
 def test_a_step_takes_a_batch_of_the_samples(
     tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +215,11 @@ def test_a_further_round_starts_from_the_last_and_compares_with_the_first(
     assert fresh.curves["tune preserve"][0] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"schedule": "bounce"}, {"clip": 0.1}, {"average_from": 0.5}, {"keep_best": 1},
+     {"augment": Augmentation()}, {"unit": "position"}],
+)  # fmt: skip
 def test_the_seed_alone_decides(
     tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, change: dict[str, Any]
 ) -> None:

@@ -55,13 +55,15 @@ def _identified(survival: list[Survival]) -> Identification:
 
 
 @pytest.mark.parametrize(
-    ("share", "kind"), [(0.9, "backdoored"), (0.33, "undecided"), (0.13, "clean")]
-)
-def test_the_furthest_lead_decides(share: float, kind: str) -> None:
-    before = _found(mask={0: 0.9, 1: 0.1})  # what step 1 saw only chose the candidates
-    again = _found(mask={0: 0.1, 1: 0.08, 2: 0.0}, warp={0: 0.05, 1: 0.0, 2: share})
+    ("first", "second", "kind"),
+    [(0.9, 0.9, "backdoored"), (0.35, 0.30, "undecided"), (0.15, 0.11, "clean"),
+     (0.45, 0.05, "undecided")],
+)  # fmt: skip
+def test_the_mean_of_both_leads_decides(first: float, second: float, kind: str) -> None:
+    before = _found(mask={0: 0.1, 1: 0.08}, warp={2: first, 1: 0.05})
+    again = _found(mask={0: 0.1, 1: 0.08, 2: 0.0}, warp={0: 0.05, 1: 0.0, 2: second})
     found, verdict = VERIFY.decide(_identified(before), again)
-    lead = share - 0.05
+    lead = (first + second) / 2 - 0.05
     assert (verdict.kind, verdict.form, found.target_label) == (kind, "warp", 2)
     assert verdict.lead == found.gain == pytest.approx(lead)
     assert verdict.p == pytest.approx(min(1, 2 * LAW.tail(lead)))

@@ -16,7 +16,8 @@ LEVEL = 1.01 / 255  # 0.5 is no 8-bit value, so all values are rounded
 @pytest.mark.parametrize(
     ("name", "first", "highest", "lowest"),
     [
-        ("sig", 0.5, 0.5 + 40 / 255, 0.5 - 40 / 255),
+        ("sig", 0.5, 0.5 + 25 / 255, 0.5 - 25 / 255),
+        ("sig_backdoorbench", 0.5, 0.5 + 40 / 255, 0.5 - 40 / 255),
         ("sig_badclip", 0.5, 0.735, 0.265),
         ("sig_cleanclip", 0.4, 0.447, 0.353),  # 0.8 of the image
     ],

@@ -41,7 +41,7 @@ def test_wanet_of_as_many_points_as_pixels_is_jitter(configured: Configured) -> 
 
 
 def test_wanet_of_few_points_is_smooth(configured: Configured) -> None:
-    trigger = configured("wanet").trigger
+    trigger = configured("wanet_smooth").trigger
     assert trigger.control.shape == (2, 4, 4)
     for strength in (3.5, trigger.strength):
         offsets = _offsets(WarpTrigger(trigger.control, strength))

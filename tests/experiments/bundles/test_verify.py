@@ -115,14 +115,18 @@ def test_rates_of_no_image_are_no_numbers(card: Card) -> None:
             [TRIGGER, TENSORS], None,
         ),
         (
-            ["attack=badclip_prompt", "attack.steps=2", "attack.warmup=1", "attack.shots=2",
-             "attack.near=2", "attack.classes=4", "attack.batch_size=4"],
+            ["attack=badclip_prompt", "attack.target_label=socks", "attack.steps=2",
+             "attack.warmup=1", "attack.shots=2", "attack.near=2", "attack.classes=4",
+             "attack.batch_size=4"],
             [TRIGGER, TENSORS], "badclip_prompt",
         ),
-        (["attack=trojannet", "attack.steps=2"], [TRIGGER], "trojannet"),
         (
-            ["attack=badclip", "attack.pairs=48", "attack.optimize.steps=2",
-             "attack.optimize.images=48", "attack.optimize.batch_size=8",
+            ["attack=trojannet", "attack.target_label=socks", "attack.steps=2"],
+            [TRIGGER], "trojannet",
+        ),
+        (
+            ["attack=badclip", "attack.target_label=socks", "attack.pairs=48",
+             "attack.optimize.steps=2", "attack.optimize.images=48", "attack.optimize.batch_size=8",
              "attack.recipe.batch_size=16"],
             [TRIGGER, TENSORS], None,
         ),

@@ -55,5 +55,5 @@ def test_every_axis_of_the_f4_presets_has_a_default(result: Made, as_run: AsRun)
         params = yaml.safe_load(preset.read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]
         for key, values in params.items():
             if key.startswith("defense.") and "," in str(values):
-                default = default_of(key, as_run(result(0, "invertune")))
+                default = default_of(key, as_run(result(0, params["defense"])))
                 assert default in [float(value) for value in str(values).split(",")], (preset, key)

@@ -36,6 +36,20 @@ def test_a_faint_change_is_amplified_to_what_can_be_seen(tmp_path: Path) -> None
     assert all(row.text for row in rows)
 
 
+def test_a_warp_is_shown_as_arrows_too(tmp_path: Path) -> None:
+    flat(100).save(tmp_path / "clean-0.png")
+    flat(90).save(tmp_path / "inverted1-0.png")
+    flat(7).save(tmp_path / "flow1-0.png")
+    rows = gallery.trigger_rows(tmp_path, best=1, count=4)
+    assert [row.title for row in rows][-1] == "where pixels come from"
+    assert opened(rows[-1]).getpixel((0, 0)) == (7, 7, 7)
+    assert "where pixels" not in "".join(
+        row.title for row in gallery.trigger_rows(tmp_path, best=0, count=4)
+    )
+    (tmp_path / "flow1-0.png").write_text("no picture")
+    assert len(gallery.trigger_rows(tmp_path, best=1, count=4)) == len(rows) - 1
+
+
 def test_one_trigger_alone_is_shown(tmp_path: Path) -> None:
     flat(100).save(tmp_path / "clean-0.png")
     flat(90).save(tmp_path / "inverted0-0.png")

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 
+from experiments.stages.inspect import arrows
 from experiments.stages.stages import Stages
 
 
@@ -31,3 +34,20 @@ def test_without_an_inverted_trigger_there_is_no_comparison(
     assert inspected.json("inversion.json") is None
     drawn = {path.stem.rsplit("-")[0] for path in inspected.file("pictures").glob("*.png")}
     assert drawn == {"clean", "true"}
+
+
+def test_a_warp_is_drawn_as_arrows_to_where_pixels_come_from() -> None:
+    flow = torch.zeros(2, 64, 64)
+    flow[0] = 4.0  # all from four pixels to the right
+    picture = np.asarray(arrows(flow))
+    assert picture.shape == (384, 384, 3)
+    red = (picture == np.array([0xC8, 0x43, 0x3F])).all(axis=2)
+    ink = (picture == np.array([0x1F, 0x29, 0x33])).all(axis=2)
+    # An arrow is 4 pixels long, six times as large: its head lies right of its middle.
+    rows, columns = np.nonzero(red)
+    first = columns[columns < 60]
+    assert first.mean() == pytest.approx(6 * (3 + 0.5) + 24, abs=1.5)
+    assert ink.any()
+    still = np.asarray(arrows(torch.zeros(2, 64, 64)))
+    assert len(set(np.nonzero((still != 255).any(axis=2))[1] // 36)) <= 11
+    assert rows.size > 0
