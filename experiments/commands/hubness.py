@@ -1,9 +1,9 @@
 """What universal perturbations do to models without a backdoor.
 
-``invertune run attack=none`` takes a clean control through step 1; ``invertune hubness RUNS`` reads
-what every generator did there. The largest gain of any class is the generator's reading on clean
-models, ``clean_gain`` in the defense's YAML; classes that gain much again and again are hubs, which
-a data set like ``icons`` should not have.
+``invertune run attack=none defense=invertune_votes`` takes a clean control through its generators;
+``invertune hubness RUNS`` reads what every one did there. The largest gain of any class is the
+generator's reading on clean models, ``clean_gain`` in the defense's YAML; classes that gain much
+again and again are hubs, which a data set like ``icons`` should not have.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def clean_gains(runs_dir: Path) -> dict[str, list[pd.Series[float]]]:
     if not gains:
         raise ValueError(
             f"{runs_dir} has no clean control with votes; make one: "
-            "invertune run attack=none defense=invertune"
+            "invertune run attack=none defense=invertune_votes"
         )
     return dict(gains)
 
