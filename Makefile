@@ -5,8 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
-# One round: the second look at the repaired model is left out.
-DEMO ?= attack=badnet defense.rounds=1
+DEMO ?= attack=badnet
 WORKERS ?= 2
 
 .PHONY: demo test lint types unit clean

@@ -121,13 +121,15 @@ class SurvivalScan:
         return leader(self.scan(pool, seed=seed), self.judged)
 
     def passes(self, classes: int) -> int:
-        """Return how many images one form sends forth and back through a model of so many classes.
+        """Return how many images all forms send forth and back through a model of so many classes.
 
         Judging, which only goes forth, is not counted.
         """
-        budgets = max(len(form.budgets) for form in self.forms)
-        efforts = [*self.efforts, *[self.efforts[-1]] * budgets][:budgets]
-        return sum(e.steps * e.images * min(classes, e.classes or classes) for e in efforts)
+        found = 0
+        for form in self.forms:
+            efforts = [*self.efforts, *[self.efforts[-1]] * len(form.budgets)][: len(form.budgets)]
+            found += sum(e.steps * e.images * min(classes, e.classes or classes) for e in efforts)
+        return found
 
     def scan(self, pool: Pool, *, seed: int, stage: str = "scan") -> list[Survival]:
         """Return what survived of all classes in each form.

@@ -16,7 +16,7 @@ from experiments.report.survival import survival
 from experiments.results.content import Config
 from experiments.results.measures import MEASURES, MODELS, rate_of, total_seconds
 from experiments.results.runs import Run
-from experiments.results.summary import target_line
+from experiments.results.summary import target_line, verdict_line
 from experiments.results.variants import variants
 from experiments.sweeps.sweep import Sweep
 
@@ -51,6 +51,7 @@ class Details:
     Attributes:
         run: The run.
         target: Which target its defense found.
+        verdict: What its defense takes the model for; None if it does not ask.
         pictures: Strips of test images.
         charts: Title -> diagram.
         sweeps: Names of the sweeps that it belongs to.
@@ -58,6 +59,7 @@ class Details:
 
     run: Run
     target: str
+    verdict: str | None
     pictures: Sequence[Picture]
     charts: Mapping[str, Markup]
     sweeps: Sequence[str]
@@ -104,6 +106,7 @@ def details_of(run: Run, samples: int, sweeps: Sequence[Sweep]) -> Details:
     return Details(
         run=run,
         target=target_line(run.result),
+        verdict=verdict_line(run.result),
         pictures=pictures_of(run, samples) if samples else [],
         charts={title: Markup(drawing) for title, drawing in _charts(run).items()},
         sweeps=[sweep.name for sweep in sweeps if any(job.id == run.id for job in sweep.jobs)],
@@ -129,7 +132,7 @@ def _charts(run: Run) -> dict[str, str]:
         title = "Step 1: predicted classes under universal perturbations"
         drawn[title] = diagrams.frequencies(title, run)
     if run.survival:
-        title = "Steps 1 and 2: which classes survive as the trigger's budget shrinks"
+        title = "Step 1: which classes survive as the trigger's budget shrinks"
         drawn[title] = survival(title, run)
     if run.divergence:
         title = "Step 3: activation divergence per layer"

@@ -115,7 +115,9 @@ def test_a_verdict_goes_all_the_way(inside: Inside, tiny_words: list[str], tmp_p
         assert (result["inversion"] is None) == (words != always and verdict["kind"] == "clean")
     code, _, complaint = inside("report", "runs")
     assert code == 0, complaint
-    assert "which classes survive" in (tmp_path / "runs" / "report.html").read_text()
+    page = (tmp_path / "runs" / "report.html").read_text()
+    assert "which classes survive" in page
+    assert "<dt>Verdict</dt><dd>clean (" in page or "<dt>Verdict</dt><dd>verdict: " in page
 
 
 def test_a_number_as_the_folder_of_runs_is_its_name(

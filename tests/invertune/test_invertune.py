@@ -30,7 +30,8 @@ def _few_steps(variant: str, **changes: Any) -> InverTune:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", [f"defense={variant}"]).defense
     defense = instantiate(class_fields(config), _convert_="all")
-    tune = replace(defense.tune, samples=4, steps=3, keep_best=min(2, defense.tune.keep_best))
+    steps = {"samples": 4, "batch_size": None, "steps": 3}
+    tune = replace(defense.tune, **steps, keep_best=min(2, defense.tune.keep_best))
     few = replace(defense, identify=_few(defense.identify), invert=_few(defense.invert), tune=tune)
     if few.verify is not None:
         few = replace(few, verify=_few(few.verify))

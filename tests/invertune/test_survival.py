@@ -57,6 +57,8 @@ def test_passes_are_those_that_the_model_makes(
     one(planted, colored, seed=0)
     assert sum(seen) == one.passes(4) == 15 * 2 * 4 + 10 * 4 * 3 + 2 * 10 * 4 * 2
     assert one.passes(1000) == 15 * 2 * 1000 + 10 * 4 * 3 + 2 * 10 * 4 * 2
+    both = 2 * (15 * 2 * 1000 + 10 * 4 * 3) + 3 * 10 * 4 * 2  # 4 budgets, and 3
+    assert SCAN.passes(1000) == both
 
 
 def test_images_are_optimized_on_or_judged_on(planted: CLIP, colored: CleanData) -> None:
