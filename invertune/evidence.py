@@ -198,4 +198,4 @@ def _triggers(forms: Sequence[str], path: Path) -> list[InvertedTrigger]:
     for name, tensor in safetensors.torch.load_file(path).items():
         number, _, own = name.partition(".")
         parts[int(number)][own] = tensor
-    return [InvertedTrigger(form, **own) for form, own in zip(forms, parts, strict=True)]
+    return [InvertedTrigger.of(form, own) for form, own in zip(forms, parts, strict=True)]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import logging
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+
+import torch
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
@@ -18,50 +17,12 @@ from invertune.defense import Purified
 from invertune.evidence import Evidence, Identification, Verdict
 from invertune.fields import check_counts, check_is, check_types
 from invertune.perturb.triggers import InvertedTrigger
-from invertune.tune import ActivationTuning
+from invertune.seeds import seeded
+from invertune.steps import CandidateSource, Clock, Inversion, Refreshing
+from invertune.tune import ActivationTuning, Tuned
 from invertune.verify import Verification
 
 log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class CandidateSource(Protocol):
-    """Step 1: names the classes that a backdoor may send images to."""
-
-    @property
-    def samples(self) -> int:
-        """Number of clean images that it uses."""
-
-    def __call__(self, model: CLIP, clean: CleanData, *, seed: int) -> Identification:
-        """Return the classes, most suspicious first; ``model`` stays as it is."""
-
-
-@runtime_checkable
-class Inversion(Protocol):
-    """Step 2: reconstructs the trigger of a class."""
-
-    @property
-    def samples(self) -> int:
-        """Number of clean images that it uses."""
-
-    def __call__(
-        self, model: CLIP, clean: CleanData, target_label: int, *, seed: int
-    ) -> tuple[list[InvertedTrigger], dict[str, list[float]]]:
-        """Return triggers, at least one, and loss curves by name; ``model`` stays as it is."""
-
-
-@dataclass
-class Clock:
-    """Seconds by step; what is done several times adds up."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        """Count the block to a step."""
-        start = time.perf_counter()
-        yield
-        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
 
 @dataclass(frozen=True)
@@ -101,15 +62,35 @@ class InverTune:
         if self.verify is not None:
             check_is(self, "verify", Verification)
         check_counts(self, "fallback", "rounds")
+        if self.tune.refresh_every:
+            check_is(self, "invert", Refreshing)
         if self.rounds > 1 and self.verify is None:
             raise ValueError(f"rounds={self.rounds} needs verify, which says when to stop")
 
     @property
     def clean_samples(self) -> int:
         """Number of clean images of the largest step."""
-        # The steps look at the same images again; they do not add up.
+        # The steps draw from the same images; they do not add up.
+        return max(self._searched, self.tune.samples)
+
+    @property
+    def _searched(self) -> int:
+        """Number of clean images that steps 1 and 2 draw from."""
         verified = 0 if self.verify is None else self.verify.samples
-        return max(self.identify.samples, verified, self.invert.samples, self.tune.samples)
+        return max(self.identify.samples, verified, self.invert.samples)
+
+    def _few(self, clean: CleanData, count: int, seed: int) -> CleanData:
+        """Return so many of the images; fewer ones are among more.
+
+        Raises:
+            ValueError: If there are fewer clean images than ``clean_samples``.
+        """
+        if len(clean.images) < self.clean_samples:
+            raise ValueError(
+                f"{self.name} needs {self.clean_samples} clean images, got {len(clean.images)}"
+            )
+        order = torch.randperm(len(clean.images), generator=seeded(seed, "clean"))
+        return clean.take(order[:count])
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None
@@ -132,7 +113,7 @@ class InverTune:
             ValueError: If there are fewer clean images than ``clean_samples``.
             NonFiniteLossError: If a loss becomes NaN or infinite.
         """
-        self._check(clean)
+        clean = self._few(clean, self._searched, seed)
         clock = Clock()
         with clock("identify"):
             found, verdict = self.identify(model, clean, seed=seed), None
@@ -182,28 +163,42 @@ class InverTune:
             ValueError: If there are fewer clean images than ``clean_samples``.
             NonFiniteLossError: If a loss becomes NaN or infinite.
         """
-        self._check(clean)
+        clean, seen = (
+            self._few(clean, self.clean_samples, seed),
+            self._few(clean, self._searched, seed),
+        )
         if not found.triggers:
             return Purified(copy.deepcopy(model), found)
-        clock = Clock()
+
+        def tune(number: int, start: CLIP | None = None) -> Tuned:
+            def refresh(
+                tuned: CLIP, triggers: Sequence[InvertedTrigger], step: int
+            ) -> list[InvertedTrigger]:
+                stage = f"refresh {number} {step}"
+                with clock("refresh"):
+                    return self.invert.refresh(tuned, seen, triggers, seed=seed, stage=stage)  # type: ignore[attr-defined, no-any-return]
+
+            return self.tune(
+                model, clean, triggers, seed=seed, checkpoint=checkpoint, start=start,
+                refresh=refresh, number=number,
+            )  # fmt: skip
+
+        clock, triggers = Clock(), list(found.triggers)
         with clock("tune"):
-            tuned = self.tune(model, clean, found.triggers, seed=seed, checkpoint=checkpoint)
+            tuned = tune(1)
         repaired, curves, left = tuned.model, found.curves | tuned.curves, list[float]()
-        triggers = list(found.triggers)
         target = found.identification.target_label if found.identification else None
         if target is not None:
             for number in range(2, self.rounds + 1):
                 with clock("verify again"):
-                    left.append(self._left(repaired, clean, target, seed=seed, number=number))
+                    left.append(self._left(repaired, seen, target, seed=seed, number=number))
                 if left[-1] >= self._enough:
                     break
                 with clock("invert again"):
-                    more, _ = self.invert(repaired, clean, target, seed=seed + number)
+                    more, _ = self.invert(repaired, seen, target, seed=seed + number)
                 triggers = [*more, *triggers]
                 with clock("tune again"):
-                    again = self.tune(
-                        model, clean, triggers, seed=seed, checkpoint=checkpoint, start=repaired
-                    )
+                    again = tune(number, repaired)
                 repaired = again.model
                 curves |= {f"{name}, round {number}": curve for name, curve in again.curves.items()}
         evidence = dataclasses.replace(
@@ -233,9 +228,3 @@ class InverTune:
             return 1.0
         stage = f"verify again {number}"
         return self.verify.left(repaired, clean, target, seed=seed, stage=stage)
-
-    def _check(self, clean: CleanData) -> None:
-        if len(clean.images) < self.clean_samples:
-            raise ValueError(
-                f"{self.name} needs {self.clean_samples} clean images, got {len(clean.images)}"
-            )

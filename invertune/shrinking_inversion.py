@@ -39,6 +39,7 @@ class ShrinkingInversion:
         least_success: A trigger that sends fewer images to the class than this share of what the
             best one sends is dropped. Not every form can express every trigger, and tuning on one
             that does not costs accuracy for nothing.
+        refreshing: What is done when triggers are to follow a model that is being tuned.
     """
 
     forms: Sequence[Shrinking]
@@ -49,11 +50,13 @@ class ShrinkingInversion:
     held: int
     temperature: float
     least_success: float
+    refreshing: Effort
 
     def __post_init__(self) -> None:
         check_types(self)
         check_all(self, "forms", Shrinking)
         check_is(self, "effort", Effort)
+        check_is(self, "refreshing", Effort)
         check_counts(self, "kept", "starts", "images", "held")
         check_positive(self, "temperature")
         if not self.forms:
@@ -88,6 +91,50 @@ class ShrinkingInversion:
         least = self.least_success * found[0][0]
         return [trigger for share, trigger in found if share >= least], curves
 
+    def refresh(
+        self,
+        model: CLIP,
+        clean: CleanData,
+        triggers: Sequence[InvertedTrigger],
+        *,
+        seed: int,
+        stage: str,
+    ) -> list[InvertedTrigger]:
+        """Return triggers optimized further, against ``model``, at the budgets that they have.
+
+        What a trigger still finds in a model that was tuned against it is what the tuning left.
+
+        Args:
+            model: A repaired one; stays as it is.
+            clean: The images are those that the triggers were inverted on.
+            triggers: Of this inversion.
+            seed, stage: Decide what is drawn.
+
+        Raises:
+            ValueError: If a trigger is not of this inversion, or there are too few clean images.
+            NonFiniteLossError: If a loss becomes NaN or infinite.
+        """
+        forms = {form.name: form for form in self.forms}
+        unknown = sorted({trigger.form for trigger in triggers} - forms.keys())
+        if unknown:
+            raise ValueError(f"triggers are of {', '.join(forms)}, got {', '.join(unknown)}")
+        pool = Pool.of(model, clean, self.images, self.held, self.temperature, seed, "invert")
+        suspect, found = pool.suspect, dict[int, InvertedTrigger]()
+        with suspect.ready():
+            for name, form in forms.items():
+                places = [i for i, trigger in enumerate(triggers) if trigger.form == name]
+                if not places:
+                    continue
+                free, labels, budgets = form.origin([triggers[i] for i in places])
+                free = [tensor.to(model.device) for tensor in free]
+                free, _ = optimize(
+                    suspect, form, free, labels, budgets, self.refreshing,
+                    stage=stage, generator=seeded(seed, stage, name),
+                )  # fmt: skip
+                built = form.triggers(free, labels, budgets, suspect.side)
+                found |= {i: built.one(row).detached() for row, i in enumerate(places)}
+        return [found[i] for i in range(len(triggers))]
+
     def _form(
         self, pool: Pool, form: Shrinking, label: int, seed: int
     ) -> tuple[list[tuple[float, InvertedTrigger]], list[list[float]]]:
@@ -104,8 +151,7 @@ class ShrinkingInversion:
             )  # fmt: skip
             curve += losses
             if left <= self.kept:
-                with torch.no_grad():
-                    built = form.family.build(free, suspect.side, budget)
+                built = form.triggers(free, labels, budget, suspect.side)
                 shares = success(suspect, built, labels, pool.held, pool.own).tolist()
                 rows = range(self.starts)
                 found += [(shares[row], built.one(row).detached()) for row in rows]

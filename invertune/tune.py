@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ UPDATES = ("neurons", "layers", "all")
 MATCHES = ("sample", "batch_mean")
 SCHEDULES = ("cosine", "bounce")
 PASSES = ("joint", "separate")
+
+# Takes the model as it is tuned so far, the triggers and the number of steps; returns new triggers.
+Refresh = Callable[[CLIP, Sequence[InvertedTrigger], int], list[InvertedTrigger]]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,9 @@ class ActivationTuning:
         augment: Changes the batch at every step; None leaves it.
         batch_size: Images a step, drawn anew from the ``samples``; None takes all of them at every
             step, as the paper does with its one batch.
+        refresh_every: Steps after which the triggers are optimized further, against the model that
+            is being tuned; tuning goes on with these and with those that it began with. 0 keeps
+            the triggers, as the paper does.
     """
 
     samples: int
@@ -106,6 +112,7 @@ class ActivationTuning:
     passes: str = "joint"
     augment: Any = field(default=None)
     batch_size: int | None = None
+    refresh_every: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -127,6 +134,10 @@ class ActivationTuning:
             raise ValueError(
                 f"batch_size is between 1 and samples ({self.samples}), got {self.batch_size}"
             )
+        if not 0 <= self.refresh_every <= self.steps:
+            raise ValueError(
+                f"refresh_every is between 0 and steps ({self.steps}), got {self.refresh_every}"
+            )
         # Else nothing would be looked at, and the model come back as it was.
         if not 0 <= self.keep_best <= self.steps:
             raise ValueError(
@@ -143,6 +154,8 @@ class ActivationTuning:
         checkpoint: Path | None = None,
         checkpoint_every: int = 50,
         start: CLIP | None = None,
+        refresh: Refresh | None = None,
+        number: int = 1,
     ) -> Tuned:
         """Return a repaired copy; ``model`` itself stays as it is.
 
@@ -155,6 +168,8 @@ class ActivationTuning:
             checkpoint_every: Steps between checkpoints.
             start: What is tuned on, such as an earlier round's result; ``model`` if None. What
                 responses and embeddings are compared with is ``model``'s in any case.
+            refresh: Optimizes triggers further; needed where ``refresh_every`` is not 0.
+            number: Of the round. All have the same images, each its own batches.
 
         Raises:
             ValueError: If there is no trigger, fewer clean images than ``samples``, or no layer of
@@ -163,19 +178,23 @@ class ActivationTuning:
         """
         if not triggers:
             raise ValueError("activation tuning needs at least one trigger")
+        if self.refresh_every and refresh is None:
+            raise ValueError(f"refresh_every={self.refresh_every} needs who refreshes triggers")
         if len(clean.images) < self.samples:
             raise ValueError(f"samples={self.samples}, but there are {len(clean.images)} images")
         generator = seeded(seed, "tune")
         # How few clean images suffice is a number that is reported.
         chosen = torch.randperm(len(clean.images), generator=generator)[: self.samples]
         images = to_float(clean.images[chosen]).to(model.device)
+        if number > 1:
+            generator = seeded(seed, "tune", number)
         divergence, masks = backdoor_neurons(
             model, images[: self.batch_size], triggers, self.layers, self.unit, self.clusters, seed
         )
         log.info("tune: layers %s", ", ".join(f"{n} ({divergence[n]:.2f})" for n in masks))
         tuned, losses = self._tune(
             model, start or model, images, triggers, masks, clean, generator,
-            checkpoint, checkpoint_every,
+            checkpoint, checkpoint_every, refresh, number,
         )  # fmt: skip
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
@@ -193,9 +212,11 @@ class ActivationTuning:
         generator: torch.Generator,
         checkpoint: Path | None,
         checkpoint_every: int,
+        refresh: Refresh | None,
+        number: int,
     ) -> tuple[CLIP, dict[str, list[float]]]:
         tuned = copy.deepcopy(start)
-        state = self._start(tuned, masks, generator)
+        state = self._start(tuned, masks, generator, number)
         state.resume(checkpoint, original.device)
         # The text tower stays, so the original's classifier is that of the tuned model too.
         classifier = zero_shot_classifier(original, clean.prompts, clean.templates)
@@ -207,10 +228,18 @@ class ActivationTuning:
         tuned.train(self.batch_norm == "batch")
         bar = progress(range(state.steps, self.steps), "tune", start=state.steps)
         for step in bar:
-            batch = self._batch(images, generator)
+            if (
+                refresh is not None
+                and self.refresh_every
+                and step
+                and step % self.refresh_every == 0
+            ):
+                state.fresh = refresh(tuned, state.fresh or triggers, step)
+                tuned.train(self.batch_norm == "batch")
+            batch, at_hand = self._batch(images, generator), [*state.fresh, *triggers]
             # One trigger a step, in turn: as long a step as with one, and none of them is
             # forgotten.
-            bar.loss(self._step(state, terms, batch, triggers[step % len(triggers)](batch)))
+            bar.loss(self._step(state, terms, batch, at_hand[step % len(at_hand)](batch)))
             state.save(checkpoint, checkpoint_every)
         state.finish(best=self.keep_best > 0)
         # The copy leaves as the original came, for whoever trains it next.
@@ -228,12 +257,15 @@ class ActivationTuning:
         return changed
 
     def _start(
-        self, tuned: CLIP, masks: Mapping[str, Tensor], generator: torch.Generator
+        self, tuned: CLIP, masks: Mapping[str, Tensor], generator: torch.Generator, number: int
     ) -> TuningState:
         weights, rows = trainable(tuned, masks, self.update)
         optimizer = torch.optim.AdamW(weights.values(), lr=self.lr, weight_decay=self.weight_decay)
         scheduler = cosine(optimizer, self.steps, bounce=self.schedule == "bounce")
-        return TuningState(tuned, rows, optimizer, scheduler, generator, Mean(tuned), Best(tuned))
+        stage = "tune" if number == 1 else f"tune {number}"
+        return TuningState(
+            tuned, rows, optimizer, scheduler, generator, Mean(tuned), Best(tuned), stage
+        )
 
     def _step(
         self, state: TuningState, terms: TuningTerms, batch: Tensor, triggered: Tensor

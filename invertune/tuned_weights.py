@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from invertune.clip.models import CLIP
 from invertune.neurons import channel_set, output_weights
+from invertune.perturb.triggers import InvertedTrigger
 from invertune.training.checkpoint import load_state, save_state
 
 log = logging.getLogger(__name__)
-
-_STAGE = "tune"
 
 
 class Rows:
@@ -115,6 +114,8 @@ class TuningState:
         optimizer, scheduler: Of its weights.
         generator: Source of every random number.
         mean, best: Of the weights so far.
+        stage: Name of the work; a file of other work is not gone on from.
+        fresh: Triggers that were optimized further on the way.
         curves: Of the loss and of its terms; ``tune total`` has one value for each step.
     """
 
@@ -125,6 +126,8 @@ class TuningState:
     generator: torch.Generator
     mean: Mean
     best: Best
+    stage: str = "tune"
+    fresh: list[InvertedTrigger] = field(default_factory=list)
     curves: dict[str, list[float]] = field(default_factory=lambda: {"tune total": []})
 
     @property
@@ -170,13 +173,14 @@ class TuningState:
             "generator": self.generator.get_state(),
             "mean": self.mean.state(),
             "best": self.best.state(),
+            "fresh": [(trigger.form, trigger.tensors()) for trigger in self.fresh],
             "curves": self.curves,
         }
-        save_state(path, _STAGE, state)
+        save_state(path, self.stage, state)
 
     def resume(self, path: Path | None, device: torch.device) -> None:
         """Go on from a file if it is there; the next step is the one that would have followed."""
-        state = load_state(path, _STAGE, device)
+        state = load_state(path, self.stage, device)
         if state is None:
             return
         self.model.load_state_dict(state["model"])
@@ -185,8 +189,9 @@ class TuningState:
         self.generator.set_state(state["generator"].cpu())
         self.mean.resume(state["mean"])
         self.best.resume(state["best"])
+        self.fresh = [InvertedTrigger.of(*one).detached() for one in state["fresh"]]
         self.curves = dict(state["curves"])
-        log.info("%s goes on at step %d", _STAGE, self.steps)
+        log.info("%s goes on at step %d", self.stage, self.steps)
 
 
 def trainable(

@@ -1,19 +1,21 @@
-"""The same models, faster: what open_clip's ResNets compute without need is left out.
+"""The same models, faster: what open_clip's towers compute without need is left out.
 
 On a processor a small ResNet spends a third of a step on batch normalization and on projections of
-its attention pooling. Names and shapes of the weights stay as they are, and so do features, up to
-rounding.
+its attention pooling, a small ViT as much on copies between attention's layouts, on its activation
+and on the gradient of its patches. Names and shapes of the weights stay as they are, and so do
+features, up to rounding.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import AttentionPool2d
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 
@@ -47,14 +49,104 @@ class SingleQueryPool(AttentionPool2d):  # type: ignore[misc]  # open_clip has n
         return found
 
 
+class PatchConvolution(nn.Conv2d):
+    """A convolution whose kernels lie side by side, as one matrix product of patches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features, (B, D, H / p, W / p), of images, (B, 3, H, W)."""
+        count, channels, *size = x.shape
+        high, wide = self.kernel_size
+        rows, columns = size[0] // high, size[1] // wide
+        # What no kernel reaches is left out, as a convolution leaves it out.
+        patches = x[..., : rows * high, : columns * wide]
+        patches = patches.reshape(count, channels, rows, high, columns, wide)
+        patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(count, rows, columns, -1)
+        return F.linear(patches, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
+class SelfAttention(nn.MultiheadAttention):
+    """Attention of tokens to each other, with fewer copies between layouts on a processor."""
+
+    def forward(  # type: ignore[override]
+        self, query: Tensor, key: Tensor, value: Tensor, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return what `torch.nn.MultiheadAttention` does, (B, T, D), and no weights."""
+        mask, bias = options.get("attn_mask"), self.in_proj_bias
+        known = options.keys() <= {"need_weights", "attn_mask"} and not options.get(
+            "need_weights", True
+        )
+        masked = mask is not None and (mask.dim() != 2 or not mask.is_floating_point())
+        if query.device.type != "cpu" or not known or masked or not query is key is value:
+            return super().forward(query, key, value, **options)
+        count, length = query.shape[:2]
+        heads, own = self.num_heads, self.head_dim
+        projected = F.linear(query, self.in_proj_weight, bias).view(count, length, 3, heads, own)
+        q, k, v = (
+            part.reshape(count * heads, length, own)
+            for part in projected.permute(2, 0, 3, 1, 4).unbind()
+        )
+        scores = torch.bmm(q * own**-0.5, k.transpose(1, 2))
+        if mask is not None:
+            scores = scores + mask.to(scores.dtype)
+        mixed = torch.bmm(scores.softmax(dim=-1).to(v.dtype), v)
+        joined = mixed.view(count, heads, length, own).transpose(1, 2).reshape(query.shape)
+        return self.out_proj(joined), None
+
+
+class QuickMLP(nn.Sequential):
+    """A transformer's MLP with QuickGELU, x * sigmoid(1.702 x), as SiLU(1.702 x) / 1.702.
+
+    SiLU is one kernel, and both factors are the weights'.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features, (B, T, D)."""
+        if type(self.gelu) is not QuickGELU:
+            return super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
+        first, second = cast(nn.Linear, self.c_fc), cast(nn.Linear, self.c_proj)
+        hidden = F.linear(x, first.weight * _QUICK, first.bias * _QUICK)
+        return F.linear(F.silu(hidden), second.weight / _QUICK, second.bias)
+
+
+_QUICK = 1.702
+
+
 def quicken(clip: nn.Module) -> None:
     """Replace, in place, what a model computes without need; its weights stay."""
     for module in clip.modules():
         if type(module) is AttentionPool2d:
             module.__class__ = SingleQueryPool
+        if isinstance(module, VisionTransformer) and _side_by_side(module.conv1):
+            module.conv1.__class__ = PatchConvolution
+        if isinstance(module, ResidualAttentionBlock):
+            _quicken_block(module)
         for name, child in module.named_children():
             if isinstance(child, nn.AvgPool2d) and child.kernel_size == 1:
                 module._modules[name] = nn.Identity()  # a copy of its input otherwise
+
+
+def _side_by_side(convolution: nn.Module) -> bool:
+    return (
+        type(convolution) is nn.Conv2d
+        and convolution.kernel_size == convolution.stride
+        and convolution.padding == (0, 0)
+        and convolution.dilation == (1, 1)
+        and convolution.groups == 1
+    )
+
+
+def _quicken_block(block: ResidualAttentionBlock) -> None:
+    attention, mlp = block.attn, block.mlp
+    plain = type(attention) is nn.MultiheadAttention and attention.batch_first
+    if (
+        plain
+        and attention._qkv_same_embed_dim
+        and attention.bias_k is None
+        and not attention.dropout
+    ):
+        attention.__class__ = SelfAttention
+    if type(mlp) is nn.Sequential and list(mlp._modules) == ["c_fc", "gelu", "c_proj"]:
+        mlp.__class__ = QuickMLP
 
 
 class _FoldedConvolution(nn.Module):

@@ -141,6 +141,11 @@ class CleanData(Pictured):
         ids = [f"clean {i}" for i in range(len(self.images))]
         return ImageTextPairs(self.images, self.captions, ids)
 
+    def take(self, index: Tensor) -> CleanData:
+        """Return the same with the chosen images alone; they are not read yet."""
+        captions = self.captions and [self.captions[i] for i in index.tolist()]
+        return replace(self, images=self.images.take(index), captions=captions)
+
 
 @dataclass(frozen=True)
 class DataBundle:

@@ -2,7 +2,7 @@
 
 from invertune.perturb.advclip import AdvCLIPGenerator
 from invertune.perturb.augment import Augmentation
-from invertune.perturb.families import Family, SmoothMask, SmoothOffset, SmoothWarp
+from invertune.perturb.families import Family, Overlay, SmoothMask, SmoothOffset, SmoothWarp
 from invertune.perturb.forms import FixedPatch, Form, FreeMask, LowFrequency, MaskedPattern, Pixels
 from invertune.perturb.perturber import Generator, Perturber
 from invertune.perturb.raw import RawPerturbation
@@ -21,6 +21,7 @@ __all__ = [
     "InvertedTrigger",
     "LowFrequency",
     "MaskedPattern",
+    "Overlay",
     "Perturber",
     "Pixels",
     "RawPerturbation",

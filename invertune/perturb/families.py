@@ -34,13 +34,13 @@ class Family(Protocol):
             generator: Source of every random number.
         """
 
-    def build(self, free: list[Tensor], side: int, budget: float) -> InvertedTrigger:
+    def build(self, free: list[Tensor], side: int, budget: float | Tensor) -> InvertedTrigger:
         """Return the triggers, with a leading dimension; differentiable.
 
         Args:
             free: As `start` has them.
             side: Of the images, in pixels.
-            budget: In (0, 1]; of what, each family says.
+            budget: In (0, 1]; of what, each family says. One for all, or (count, 1, 1, 1).
         """
 
 
@@ -70,7 +70,7 @@ class SmoothMask(Family):
             torch.randn(count, 3, side, side, generator=generator) * self.spread,
         ]
 
-    def build(self, free: list[Tensor], side: int, budget: float) -> InvertedTrigger:
+    def build(self, free: list[Tensor], side: int, budget: float | Tensor) -> InvertedTrigger:
         """Return the mask-and-pattern triggers."""
         logits = F.interpolate(free[0], (side, side), mode="bicubic", align_corners=False)
         # A softmax has a fixed sum: the mask moves its mass about, and cannot grow.
@@ -103,12 +103,39 @@ class SmoothOffset(Family):
         """Return one (count, 1, grid, grid) tensor."""
         return [torch.randn(count, 1, self.grid, self.grid, generator=generator) * self.spread]
 
-    def build(self, free: list[Tensor], side: int, budget: float) -> InvertedTrigger:
+    def build(self, free: list[Tensor], side: int, budget: float | Tensor) -> InvertedTrigger:
         """Return the additive triggers."""
         smooth = F.interpolate(free[0], (side, side), mode="bicubic", align_corners=True)
         offset = (budget * torch.tanh(smooth)).expand(-1, 3, -1, -1)
         zeros = torch.zeros_like(offset)
         return InvertedTrigger(self.name, zeros[:, :1], zeros, offset)
+
+
+@dataclass(frozen=True)
+class Overlay(Family):
+    """A pattern of every pixel's own that is laid over the whole image.
+
+    The budget is its opacity.
+
+    Attributes:
+        spread: Deviation of the random starts.
+    """
+
+    spread: float = 0.5
+    name: str = "overlay"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+    def start(self, count: int, side: int, generator: torch.Generator) -> list[Tensor]:
+        """Return the pattern's (count, 3, side, side)."""
+        return [torch.randn(count, 3, side, side, generator=generator) * self.spread]
+
+    def build(self, free: list[Tensor], side: int, budget: float | Tensor) -> InvertedTrigger:
+        """Return the overlays: masks of one value."""
+        pattern = torch.sigmoid(2 * free[0])
+        mask = torch.ones_like(pattern[:, :1]) * budget
+        return InvertedTrigger(self.name, mask, pattern, torch.zeros_like(pattern))
 
 
 @dataclass(frozen=True)
@@ -136,7 +163,7 @@ class SmoothWarp(Family):
         size = (count, 2, self.points, self.points)
         return [torch.randn(size, generator=generator) * self.spread]
 
-    def build(self, free: list[Tensor], side: int, budget: float) -> InvertedTrigger:
+    def build(self, free: list[Tensor], side: int, budget: float | Tensor) -> InvertedTrigger:
         """Return the warps."""
         shifts = torch.tanh(free[0]) * (budget * side)
         flow = F.interpolate(shifts, (side, side), mode="bicubic", align_corners=True)

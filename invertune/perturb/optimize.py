@@ -93,6 +93,4 @@ def optimize_form(
     with torch.no_grad():
         trigger = form.build([tensor.detach() for tensor in free], side)
     # Copies of their own: a form may hand out its free tensors themselves, or expanded ones.
-    return InvertedTrigger(
-        trigger.form, *(t.cpu().clone() for t in (trigger.mask, trigger.pattern, trigger.offset))
-    ), losses
+    return trigger.detached(), losses

@@ -7,6 +7,7 @@ find nothing, but what was found before may survive. On a backdoored model one c
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,39 @@ class Shrinking:
         """The family's."""
         return self.family.name
 
+    def triggers(
+        self, free: Sequence[Tensor], labels: Tensor, budget: float | Tensor, side: int
+    ) -> InvertedTrigger:
+        """Return finished triggers, with all that `optimize` goes on from in their ``origin``.
+
+        Args:
+            free: The family's free tensors, (K, ...) each.
+            labels: (K,) class of every trigger.
+            budget: Of the family; one for all, or (K,).
+            side: Of the images, in pixels.
+        """
+        budgets = torch.as_tensor(budget).expand(len(labels)).to(free[0])
+        with torch.no_grad():
+            built = self.family.build(list(free), side, budgets.view(-1, 1, 1, 1))
+        named = {f"free{place}": tensor for place, tensor in enumerate(free)}
+        return dataclasses.replace(built, origin={"label": labels, "budget": budgets, **named})
+
+    def origin(self, triggers: Sequence[InvertedTrigger]) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Return the free tensors, labels and budgets of triggers that `triggers` made.
+
+        Raises:
+            ValueError: If they are of another family, or nothing says what they were made of.
+        """
+        for trigger in triggers:
+            if trigger.form != self.name or "free0" not in trigger.origin:
+                raise ValueError(f"{self.name} cannot go on with a trigger of {trigger.form}")
+        names = sorted(name for name in triggers[0].origin if name.startswith("free"))
+        stacked = {
+            name: torch.stack([trigger.origin[name] for trigger in triggers])
+            for name in ("label", "budget", *names)
+        }
+        return [stacked[name] for name in names], stacked["label"], stacked["budget"]
+
 
 @dataclass(frozen=True)
 class Suspect:
@@ -121,7 +155,7 @@ def optimize(
     shrinking: Shrinking,
     free: Sequence[Tensor],
     labels: Tensor,
-    budget: float,
+    budget: float | Tensor,
     effort: Effort,
     *,
     stage: str,
@@ -134,7 +168,7 @@ def optimize(
         shrinking: Gives family and learning rate.
         free: The family's free tensors, (K, ...) each.
         labels: (K,) class of every trigger.
-        budget: Of the family.
+        budget: Of the family; one for all, or (K,).
         effort: How much.
         stage: Name in error messages.
         generator: Source of every random number.
@@ -148,6 +182,7 @@ def optimize(
     # Triggers do not see each other, so a pass may hold any number of them.
     at_once = max(1, _AT_ONCE // effort.images)
     parts = [torch.arange(count)[i : i + at_once] for i in range(0, count, at_once)]
+    budgets = torch.as_tensor(budget).expand(count).view(-1, 1, 1, 1).to(free[0])
     losses = []
     for step in range(effort.steps):
         index = torch.randint(
@@ -156,7 +191,7 @@ def optimize(
         adam.zero_grad()
         found = []
         for part in parts:
-            triggers = shrinking.family.build([t[part] for t in free], suspect.side, budget)
+            triggers = shrinking.family.build([t[part] for t in free], suspect.side, budgets[part])
             rows = torch.arange(len(part)).repeat_interleave(effort.images)
             batch = to_float(suspect.images[index[part].flatten()]).to(model.device)
             logits = suspect.similarities(triggers.one(rows)(batch)) / suspect.temperature

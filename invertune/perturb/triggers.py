@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,8 @@ class InvertedTrigger:
         offset: (3, H, W) what is added; zero for mask forms and warps.
         flow: (2, H, W) where every pixel comes from, as shifts along x and y in pixels, which is
             what w(x) does; None leaves pixels where they are.
+        origin: What it was made of, by name, for whoever goes on optimizing it: `Shrinking.origin`
+            has it. Empty where nobody can.
     """
 
     form: str
@@ -30,6 +33,7 @@ class InvertedTrigger:
     pattern: Tensor
     offset: Tensor
     flow: Tensor | None = None
+    origin: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return triggered copies of ``images``, (B, 3, H, W) in [0, 1]."""
@@ -51,17 +55,27 @@ class InvertedTrigger:
 
     def one(self, index: int | Tensor) -> InvertedTrigger:
         """Return those at ``index`` of the leading dimension; one trigger for a number."""
-        return InvertedTrigger(self.form, **{k: t[index] for k, t in self.tensors().items()})
+        return self.of(self.form, {name: t[index] for name, t in self.tensors().items()})
 
     def detached(self) -> InvertedTrigger:
         """Return a copy of its own on the CPU, without a graph."""
         parts = {name: t.detach().cpu().clone() for name, t in self.tensors().items()}
-        return InvertedTrigger(self.form, **parts)
+        return self.of(self.form, parts)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that there are, to save them."""
         found = {"mask": self.mask, "pattern": self.pattern, "offset": self.offset}
-        return found if self.flow is None else {**found, "flow": self.flow}
+        moved = {} if self.flow is None else {"flow": self.flow}
+        return {**found, **moved, **self.origin}
+
+    @classmethod
+    def of(cls, form: str, tensors: Mapping[str, Tensor]) -> InvertedTrigger:
+        """Return the trigger of what `tensors` returned."""
+        own = {name: tensors[name] for name in _OWN if name in tensors}
+        return cls(form, **own, origin={k: t for k, t in tensors.items() if k not in own})
+
+
+_OWN = ("mask", "pattern", "offset", "flow")
 
 
 def warp(images: Tensor, flow: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from torch import Tensor
 
 from experiments.config import class_fields
 from invertune.clip.models import CLIP
@@ -31,7 +32,8 @@ def _few_steps(variant: str, **changes: Any) -> InverTune:
         config = compose("config", [f"defense={variant}"]).defense
     defense = instantiate(class_fields(config), _convert_="all")
     steps = {"samples": 4, "batch_size": None, "steps": 3}
-    tune = replace(defense.tune, **steps, keep_best=min(2, defense.tune.keep_best))
+    fewer = {name: min(2, getattr(defense.tune, name)) for name in ("keep_best", "refresh_every")}
+    tune = replace(defense.tune, **steps, **fewer)
     few = replace(defense, identify=_few(defense.identify), invert=_few(defense.invert), tune=tune)
     if few.verify is not None:
         few = replace(few, verify=_few(few.verify))
@@ -47,7 +49,8 @@ def _few(step: Any) -> Any:
     if isinstance(step, TriggerInversion):
         return replace(step, steps=2, batch_size=4, images=8)
     if isinstance(step, ShrinkingInversion):
-        return replace(step, effort=replace(step.effort, steps=2, images=2), images=4, held=4)
+        effort = replace(step.effort, steps=2, images=2)
+        return replace(step, effort=effort, refreshing=effort, images=4, held=4)
     efforts = [replace(effort, steps=2, images=2) for effort in step.efforts]
     return replace(step, efforts=efforts, images=5, held=5)
 
@@ -107,7 +110,7 @@ def test_the_whole_way(
     assert list(divergence) == list(model.visual_layers())
     assert len(tuned_layers) == min(defense.tune.layers, len(divergence))
     assert list(evidence.findings["neurons"]) == tuned_layers
-    steps = ["identify", "invert", "tune"]
+    steps = ["identify", "invert", *(["refresh"] if defense.tune.refresh_every else []), "tune"]
     assert [step for step in evidence.seconds if "verify" not in step] == steps
     assert len(evidence.curves["tune total"]) == 3
     evidence.save(tmp_path)
@@ -160,6 +163,29 @@ def test_rounds_go_on_until_nothing_stands_out(
     assert any(not torch.equal(one[name], two[name]) for name in one)
     most = _settled(replace(few, rounds=2), 0.001, 0.02).purify(tiny("vit"), data.clean, seed=0)
     assert most.evidence.findings["p_after_round"] == [0.02]
+
+
+def test_no_step_sees_more_images_than_the_defense_counts(
+    tiny: Callable[[str], CLIP], data: DataBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, list[int]] = {}
+    defense = _settled(_few_steps("invertune", rounds=2), 0.001, 0.02)
+    take = CleanData.take
+
+    def spied(clean: CleanData, index: Tensor) -> CleanData:
+        asked.setdefault("few", []).extend(index.tolist())
+        return take(clean, index)
+
+    monkeypatch.setattr(CleanData, "take", spied)
+    defense.purify(tiny("resnet"), data.clean, seed=0)
+    assert len(set(asked["few"])) == defense.clean_samples == 10
+    assert len(data.clean.images) > 10
+
+
+def test_triggers_follow_only_where_the_inversion_can_make_them() -> None:
+    tune = replace(_few_steps("invertune_votes").tune, refresh_every=1)
+    with pytest.raises(ValueError, match="invert is a Refreshing, got TriggerInversion"):
+        _few_steps("invertune_votes", tune=tune)
 
 
 def test_rounds_need_what_says_when_to_stop() -> None:

@@ -9,6 +9,7 @@ from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
 from invertune.perturb.families import SmoothMask, SmoothWarp
 from invertune.perturb.shrink import Effort, Shrinking
+from invertune.perturb.triggers import InvertedTrigger
 from invertune.shrinking_inversion import ShrinkingInversion
 
 INVERT = ShrinkingInversion(
@@ -17,6 +18,7 @@ INVERT = ShrinkingInversion(
         Shrinking(SmoothWarp(), [0.1], lr=0.1),
     ],
     effort=Effort(15, 4), kept=2, starts=2, images=6, held=6, temperature=0.07, least_success=0.5,
+    refreshing=Effort(15, 4),
 )  # fmt: skip
 
 
@@ -49,6 +51,41 @@ def test_all_are_kept_without_a_bar(planted: CLIP, colored: CleanData) -> None:
     assert len(masses) > 1  # triggers of more than one budget
     last = dataclasses.replace(every, kept=1)(planted, colored, 3, seed=0)[0]
     assert len(last) == 4
+
+
+def test_triggers_are_optimized_further_where_they_are(planted: CLIP, colored: CleanData) -> None:
+    weak = dataclasses.replace(INVERT, least_success=0.0, effort=Effort(1, 4))
+    triggers, _ = weak(planted, colored, 3, seed=0)
+    images = colored.images[:] / 255
+
+    def sent(trigger: InvertedTrigger) -> float:
+        return float(planted.encode_image(trigger(images)).softmax(dim=1)[:, 3].mean().detach())
+
+    before = {name: value.clone() for name, value in planted.state_dict().items()}
+    fresh = weak.refresh(planted, colored, triggers, seed=0, stage="refresh")
+    assert all(torch.equal(before[name], value) for name, value in planted.state_dict().items())
+    assert [trigger.form for trigger in fresh] == [trigger.form for trigger in triggers]
+    for old, new in zip(triggers, fresh, strict=True):
+        for kept in ("label", "budget"):
+            assert torch.equal(old.origin[kept], new.origin[kept])
+        if old.form == "mask":
+            assert new.mask.mean() == pytest.approx(float(old.mask.mean()), rel=0.3)
+            assert sent(new) > sent(old)
+    # What was saved goes on as what was not.
+    loaded = [InvertedTrigger.of(trigger.form, trigger.tensors()) for trigger in triggers]
+    again = weak.refresh(planted, colored, loaded, seed=0, stage="refresh")
+    assert all(torch.equal(a.pattern, b.pattern) for a, b in zip(fresh, again, strict=True))
+
+
+def test_triggers_of_others_are_not_optimized_further(planted: CLIP, colored: CleanData) -> None:
+    zeros = torch.zeros(3, 16, 16)
+    for form, message in (
+        ("warp", "warp cannot go on with a trigger of warp"),
+        ("advclip", "triggers are of mask, warp, got advclip"),
+    ):
+        foreign = InvertedTrigger(form, zeros[:1], zeros, zeros)
+        with pytest.raises(ValueError, match=message):
+            INVERT.refresh(planted, colored, [foreign], seed=0, stage="refresh")
 
 
 def test_the_seed_alone_decides(planted: CLIP, colored: CleanData) -> None:

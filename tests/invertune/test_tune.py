@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -215,6 +215,56 @@ def test_a_further_round_starts_from_the_last_and_compares_with_the_first(
     assert fresh.curves["tune preserve"][0] == pytest.approx(0, abs=1e-6)
 
 
+def test_triggers_follow_the_model_that_is_tuned(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[str] = []
+    call = InvertedTrigger.__call__
+
+    def spied(self: InvertedTrigger, images: Tensor) -> Tensor:
+        used.append(self.form)
+        return call(self, images)
+
+    asked: list[tuple[int, list[str], bool]] = []
+
+    def refresh(
+        model: CLIP, triggers: Sequence[InvertedTrigger], step: int
+    ) -> list[InvertedTrigger]:
+        asked.append((step, [one.form for one in triggers], model.training))
+        model.eval()
+        return [replace(one, form=f"fresh {step}") for one in triggers]
+
+    tune = replace(TUNE, steps=6, refresh_every=2, batch_norm="batch", layers=["layer1"])
+    with pytest.raises(ValueError, match="refresh_every=2 needs who refreshes triggers"):
+        tune(tiny("resnet"), data.clean, [trigger], seed=0)
+    monkeypatch.setattr(InvertedTrigger, "__call__", spied)
+    modes = []
+    step = type(tune)._step
+    monkeypatch.setattr(
+        type(tune), "_step", lambda *args: (modes.append(args[2].tuned.training), step(*args))[1]
+    )
+    tune(tiny("resnet"), data.clean, [trigger], seed=0, refresh=refresh)
+    # From what it has by then, and put back into the mode that it was in.
+    assert asked == [(2, [trigger.form], True), (4, ["fresh 2"], True)]
+    assert modes == [True] * 6
+    # One for the neurons; then the first one always stays among them.
+    assert used[-6:] == [trigger.form] * 2 + ["fresh 2", trigger.form, "fresh 4", trigger.form]
+
+
+def test_each_round_has_batches_of_its_own(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune, seen = replace(TUNE, batch_size=3), list[Tensor]()
+    call = type(tune)._batch
+    monkeypatch.setattr(type(tune), "_batch", lambda *args: (seen.append(args[1]), call(*args))[1])
+    losses = [
+        tune(tiny("resnet"), data.clean, [trigger], seed=0, number=number).curves["tune total"]
+        for number in (1, 2, 2)
+    ]
+    assert losses[0] != losses[1] == losses[2]
+    assert all(torch.equal(images, seen[0]) for images in seen)
+
+
 @pytest.mark.parametrize(
     "change",
     [{"schedule": "bounce"}, {"clip": 0.1}, {"average_from": 0.5}, {"keep_best": 1},
@@ -243,6 +293,7 @@ def test_the_seed_alone_decides(
         ({"keep_best": 5}, r"keep_best is between 0 and steps \(4\), got 5"),
         ({"keep_best": -1}, r"keep_best is between 0 and steps \(4\), got -1"),
         ({"weights": {"activation": 1.0}}, "weights are of activation, .* got activation"),
+        ({"refresh_every": 5}, r"refresh_every is between 0 and steps \(4\), got 5"),
         ({"clusters": 1}, "clusters is at least 2"),
         ({"layers": 0}, "layers, samples and steps at least 1"),
         ({"layers": []}, "layers, samples and steps at least 1"),

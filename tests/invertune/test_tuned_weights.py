@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,8 @@ def _changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 
 @pytest.mark.parametrize(
     "change",
-    [{"average_from": 0.2}, {"keep_best": 2}, {"update": "neurons", "weight_decay": 0.1},
+    [{"average_from": 0.2}, {"keep_best": 2}, {"refresh_every": 1}, {"refresh_every": 3},
+     {"update": "neurons", "weight_decay": 0.1},
      {"schedule": "bounce", "batch_norm": "batch", "clip": 0.1, "passes": "separate"}],
 )  # fmt: skip
 @pytest.mark.parametrize("killed_at", [2, 3, 5])
@@ -103,7 +104,17 @@ def test_a_tuning_that_is_killed_ends_like_an_undisturbed_one(
     tune = replace(TUNE, augment=Augmentation(), **change)
     path, other = tmp_path / "checkpoint.pt", replace(trigger, pattern=trigger.pattern / 2)
     triggers, model = [trigger, other], tiny("resnet")
-    straight = tune(model, data.clean, triggers, seed=0)
+
+    def refresh(_: CLIP, old: Sequence[InvertedTrigger], step: int) -> list[InvertedTrigger]:
+        changed = [one.pattern * 0.9 + step / 100 for one in old]
+        origin = {"label": torch.tensor(step)}
+        return [
+            replace(one, pattern=pattern, origin=origin)
+            for one, pattern in zip(old, changed, strict=True)
+        ]
+
+    options: dict[str, Any] = {"seed": 0, "refresh": refresh}
+    straight = tune(model, data.clean, triggers, **options)
     steps, terms = iter(range(killed_at)), TuningTerms.__call__
 
     def interrupted(self: TuningTerms, *given: Any) -> Any:
@@ -114,7 +125,7 @@ def test_a_tuning_that_is_killed_ends_like_an_undisturbed_one(
     with monkeypatch.context() as patch:
         patch.setattr(TuningTerms, "__call__", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            tune(model, data.clean, triggers, seed=0, checkpoint=path, checkpoint_every=2)
+            tune(model, data.clean, triggers, **options, checkpoint=path, checkpoint_every=2)
     assert path.exists()
     done: list[int] = []
 
@@ -124,7 +135,7 @@ def test_a_tuning_that_is_killed_ends_like_an_undisturbed_one(
 
     monkeypatch.setattr(TuningTerms, "__call__", counted)
     torch.rand(7)
-    resumed = tune(model, data.clean, triggers, seed=0, checkpoint=path, checkpoint_every=2)
+    resumed = tune(model, data.clean, triggers, **options, checkpoint=path, checkpoint_every=2)
     assert len(done) == 6 - killed_at // 2 * 2  # the steps before the last file are not made again
     assert not path.exists()
     assert resumed.curves == straight.curves

@@ -10,7 +10,14 @@ import torch
 from open_clip.modified_resnet import AttentionPool2d
 from torch import Tensor, nn
 
-from invertune.clip.fast import SingleQueryPool, folded, quicken
+from invertune.clip.fast import (
+    PatchConvolution,
+    QuickMLP,
+    SelfAttention,
+    SingleQueryPool,
+    folded,
+    quicken,
+)
 from invertune.clip.models import CLIP
 
 Tiny = Callable[[str], CLIP]
@@ -48,6 +55,61 @@ def test_a_quickened_tower_has_the_features_and_gradients_of_open_clips(plain: A
     for name, parameter in quick.named_parameters():
         assert torch.allclose(parameter.grad, wanted[name].grad, rtol=2e-3, atol=1e-4), name
     assert torch.allclose(plain.eval()(images), quick.eval()(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [64, 61])
+@pytest.mark.parametrize("quick_gelu", [True, False])
+def test_a_quickened_transformer_has_the_features_and_gradients_of_open_clips(
+    quick_gelu: bool, side: int
+) -> None:
+    torch.manual_seed(1)
+    activation = open_clip.transformer.QuickGELU if quick_gelu else nn.GELU
+    plain = open_clip.transformer.VisionTransformer(
+        image_size=64, patch_size=8, width=32, layers=2, heads=4, mlp_ratio=4.0, output_dim=16,
+        act_layer=activation, pos_embed_type="learnable",
+    )  # fmt: skip
+    for parameter in plain.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    quick = copy.deepcopy(plain)
+    quicken(quick)
+    kinds = [type(module) for module in quick.modules()]
+    assert [kinds.count(kind) for kind in (PatchConvolution, SelfAttention, QuickMLP)] == [1, 2, 2]
+    images = _images(side=side).requires_grad_()
+    if side != 64:  # the grid of a convolution that leaves pixels out
+        assert torch.allclose(plain.conv1(images), quick.conv1(images), atol=1e-5)
+        return
+    weights = torch.randn(16, generator=torch.Generator().manual_seed(2))
+    found = []
+    for tower in (plain, quick):
+        images.grad = None
+        features = tower(images)
+        (features @ weights).square().sum().backward()
+        found.append((features, images.grad))
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(*found, strict=True))
+    wanted = dict(plain.named_parameters())
+    assert wanted.keys() == dict(quick.named_parameters()).keys()
+    for name, parameter in quick.named_parameters():
+        scale = wanted[name].grad.abs().max() + 1e-6
+        assert (parameter.grad - wanted[name].grad).abs().max() < 1e-3 * scale, name
+
+
+@pytest.mark.parametrize("mask", ["none", "causal", "boolean"])
+def test_quick_attention_is_attention(mask: str) -> None:
+    torch.manual_seed(1)
+    plain = nn.MultiheadAttention(16, 4, batch_first=True).eval()
+    quick = copy.deepcopy(plain)
+    quick.__class__ = SelfAttention
+    x, other = torch.randn(2, 3, 5, 16)
+    above = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    causal = torch.zeros(5, 5).masked_fill(above, float("-inf"))
+    options: dict[str, Any] = {
+        "attn_mask": {"none": None, "causal": causal, "boolean": above}[mask],
+        "need_weights": False,
+    }
+    for inputs in ((x, x, x), (x, other, other)):
+        assert torch.allclose(plain(*inputs, **options)[0], quick(*inputs, **options)[0], atol=1e-6)
+    wanted, found = plain(x, x, x)[1], quick(x, x, x)[1]  # who asks for the weights gets them
+    assert torch.allclose(wanted, found)
 
 
 def test_every_clip_is_quickened(tiny: Tiny) -> None:

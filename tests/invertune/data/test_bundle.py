@@ -127,3 +127,12 @@ def test_images_become_shares() -> None:
     assert to_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx(
         [0, 0.2, 1]
     )
+
+
+def test_some_of_the_clean_images_keep_their_captions(data: DataBundle) -> None:
+    clean = replace(data.clean, captions=[f"picture {i}" for i in range(len(data.clean.images))])
+    few = clean.take(torch.tensor([4, 1]))
+    assert torch.equal(few.images[:], clean.images[torch.tensor([4, 1])])
+    assert few.captions == ["picture 4", "picture 1"]
+    assert (few.prompts, few.templates) == (clean.prompts, clean.templates)
+    assert data.clean.take(torch.tensor([0])).captions is None

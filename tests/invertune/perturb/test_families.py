@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from invertune.perturb.families import Family, SmoothMask, SmoothOffset, SmoothWarp
+from invertune.perturb.families import Family, Overlay, SmoothMask, SmoothOffset, SmoothWarp
 
 SIDE = 32
-FAMILIES = [SmoothMask(), SmoothOffset(spread=2.0), SmoothWarp(spread=2.0)]
+FAMILIES = [SmoothMask(), SmoothOffset(spread=2.0), Overlay(), SmoothWarp(spread=2.0)]
 
 
 def _start(family: Family, count: int = 3, seed: int = 0) -> list[Tensor]:
@@ -61,6 +61,14 @@ def test_an_offsets_budget_is_its_largest_change(budget: float) -> None:
     assert offset.abs().max() == pytest.approx(budget)
     assert torch.equal(offset[:, 0], offset[:, 2])
     assert SmoothOffset().build(_start(SmoothOffset()), SIDE, budget).offset.eq(0).all()
+
+
+def test_an_overlays_budget_is_its_opacity() -> None:
+    built = Overlay().build(_start(Overlay()), SIDE, 0.2)
+    images = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(built(images), 0.8 * images + 0.2 * built.pattern, atol=1e-6)
+    assert built.pattern.std() > 0.1
+    assert built.one(0).share == pytest.approx(0.2)
 
 
 def test_a_warps_budget_is_the_shift_of_its_control_points() -> None:
