@@ -32,6 +32,7 @@ commands:
   benchmark  time the parts of a run on this machine
   sheets     contact sheets of the data set's parts
   hubness    what universal perturbations do to clean models
+  calibrate  how far classes lead in clean and in backdoored models
   inspect    what a CLIP checkpoint from elsewhere is
   export     a model of a run as one folder, with a card that says what it is
   verify     measure such a folder's model again and compare with its card
@@ -41,7 +42,7 @@ invertune COMMAND --help says more. Results go to runs/ unless runs_dir=PATH is 
 
 COMMANDS = (
     "run", "status", "table", "figure", "report", "gallery", "sync", "benchmark", "sheets",
-    "hubness", "inspect", "export", "verify", "ship",
+    "hubness", "calibrate", "inspect", "export", "verify", "ship",
 )  # fmt: skip
 
 

@@ -74,6 +74,30 @@ class Survival:
         return [self.lead(label, place) for place in range(len(self.budgets))][-last:]
 
 
+def standing(
+    before: Sequence[Survival], again: Sequence[Survival], judged: int
+) -> dict[tuple[int, str], float]:
+    """Return how far classes stand above all others, by class and form.
+
+    At every budget a class's leads in step 1, where the strongest other classes take part, and in
+    the verification, where luck does not last, are averaged; the furthest one counts.
+
+    Args:
+        before: What survived step 1; a form that is not among them counts by ``again`` alone.
+        again: What survived the verification; its classes are the ones returned.
+        judged: How many of the smallest budgets count.
+    """
+    first = {one.form: one for one in before}
+    leads: dict[tuple[int, str], float] = {}
+    for one in again:
+        for label in {label for labels in one.classes for label in labels}:
+            both = [one.leads(label, judged)]
+            if one.form in first:
+                both.append(first[one.form].leads(label, judged))
+            leads[label, one.form] = max(sum(pair) / len(pair) for pair in zip(*both, strict=True))
+    return leads
+
+
 @dataclass(frozen=True)
 class Identification:
     """Which class is the backdoor's target.

@@ -11,6 +11,7 @@ import torch
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
 from invertune.fields import check_all, check_counts, check_is, check_positive, check_types
+from invertune.perturb.probes import Probe
 from invertune.perturb.shrink import Effort, Shrinking, optimize, success
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.progress import progress
@@ -40,6 +41,10 @@ class ShrinkingInversion:
             best one sends is dropped. Not every form can express every trigger, and tuning on one
             that does not costs accuracy for nothing.
         refreshing: What is done when triggers are to follow a model that is being tuned.
+        probes: Random triggers that are tried as well. Where some succeed, those of the smallest
+            such budget of every kind are all that is returned: a backdoor that answers to any
+            noise or warp is closest to these, and optimized triggers are then detours to its
+            class, on which tuning costs accuracy and leaves more of it.
     """
 
     forms: Sequence[Shrinking]
@@ -51,12 +56,14 @@ class ShrinkingInversion:
     temperature: float
     least_success: float
     refreshing: Effort
+    probes: Sequence[Probe] = ()
 
     def __post_init__(self) -> None:
         check_types(self)
         check_all(self, "forms", Shrinking)
         check_is(self, "effort", Effort)
         check_is(self, "refreshing", Effort)
+        check_all(self, "probes", Probe)
         check_counts(self, "kept", "starts", "images", "held")
         check_positive(self, "temperature")
         if not self.forms:
@@ -70,7 +77,7 @@ class ShrinkingInversion:
     def __call__(
         self, model: CLIP, clean: CleanData, target_label: int, *, seed: int
     ) -> tuple[list[InvertedTrigger], dict[str, list[float]]]:
-        """Return the inverted triggers that succeed, best first, and the loss curves of all.
+        """Return the triggers that succeed, best first, and the loss curves of the inverted ones.
 
         Raises:
             ValueError: If there are fewer clean images than `samples`.
@@ -87,9 +94,27 @@ class ShrinkingInversion:
                 found += own
                 for start, curve in enumerate(zip(*losses, strict=True)):
                     curves[f"invert {form.name} {start}"] = list(curve)
+            least = self.least_success * max(share for share, _ in found)
+            found = [pair for pair in found if pair[0] >= least]
+            drawn = [self._probe(pool, probe, target_label, seed, least) for probe in self.probes]
+            found = [pair for some in drawn for pair in some] or found
         found.sort(key=lambda pair: -pair[0])
-        least = self.least_success * found[0][0]
-        return [trigger for share, trigger in found if share >= least], curves
+        return [trigger for _, trigger in found], curves
+
+    def _probe(
+        self, pool: Pool, probe: Probe, label: int, seed: int, least: float
+    ) -> list[tuple[float, InvertedTrigger]]:
+        """Return the random triggers of the smallest budget at which they succeed, or none."""
+        suspect, generator = pool.suspect, seeded(seed, "probe", probe.name)
+        labels = torch.full((probe.draws,), label)
+        for budget in reversed(probe.budgets):
+            with torch.no_grad():
+                drawn = probe.draw(suspect.side, budget, generator)
+            shares = success(suspect, drawn, labels, pool.held, pool.own).tolist()
+            if sum(shares) >= least * len(shares):
+                log.info("invert: random %s of %.3g sends images too", probe.name, budget)
+                return [(share, drawn.one(i).detached()) for i, share in enumerate(shares)]
+        return []
 
     def refresh(
         self,
@@ -103,6 +128,7 @@ class ShrinkingInversion:
         """Return triggers optimized further, against ``model``, at the budgets that they have.
 
         What a trigger still finds in a model that was tuned against it is what the tuning left.
+        Random ones are left out.
 
         Args:
             model: A repaired one; stays as it is.
@@ -115,6 +141,7 @@ class ShrinkingInversion:
             NonFiniteLossError: If a loss becomes NaN or infinite.
         """
         forms = {form.name: form for form in self.forms}
+        triggers = [trigger for trigger in triggers if trigger.origin]
         unknown = sorted({trigger.form for trigger in triggers} - forms.keys())
         if unknown:
             raise ValueError(f"triggers are of {', '.join(forms)}, got {', '.join(unknown)}")

@@ -19,7 +19,7 @@ import torch
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
-from invertune.evidence import Identification, Survival, Verdict
+from invertune.evidence import Identification, Survival, Verdict, standing
 from invertune.fields import (
     check_all,
     check_counts,
@@ -75,10 +75,9 @@ _EULER = 0.5772156649015329
 class Verification:
     """Invert candidates and decoys from other starts; decide by the lead that is left.
 
-    At every budget a class's leads in step 1, where the strongest other classes take part, and
-    here, where luck does not last, are averaged; what counts is the furthest one at any of a form's
-    judged budgets. Its p-value is that form's `Gumbel` tail; of all classes and forms the smallest
-    one, times the number of forms (Bonferroni): the law is that of the leading class already.
+    What counts is how far a class stands above the others in a form (`standing`). Its p-value is
+    that form's `Gumbel` tail; of all classes and forms the smallest one, times the number of forms
+    (Bonferroni): the law is that of the leading class already.
 
     Attributes:
         forms, images, held, temperature, judged: As `SurvivalScan` has them.
@@ -164,16 +163,7 @@ class Verification:
         self, found: Identification, again: Sequence[Survival]
     ) -> tuple[Identification, Verdict]:
         """Return the answer, given what step 1 found and what survived here."""
-        before = {one.form: one for one in found.survival}
-        leads: dict[tuple[int, str], float] = {}
-        for one in again:
-            for label in {label for labels in one.classes for label in labels}:
-                both = [one.leads(label, self.judged)]
-                if one.form in before:
-                    both.append(before[one.form].leads(label, self.judged))
-                leads[label, one.form] = max(
-                    sum(pair) / len(pair) for pair in zip(*both, strict=True)
-                )
+        leads = standing(found.survival, again, self.judged)
         tails = {of: self.clean[of[1]].tail(lead) for of, lead in leads.items()}
         # By the lead too, for tails of large leads are all 0.
         order = sorted(tails, key=lambda of: (tails[of], -leads[of]))

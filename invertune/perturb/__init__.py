@@ -5,6 +5,7 @@ from invertune.perturb.augment import Augmentation
 from invertune.perturb.families import Family, Overlay, SmoothMask, SmoothOffset, SmoothWarp
 from invertune.perturb.forms import FixedPatch, Form, FreeMask, LowFrequency, MaskedPattern, Pixels
 from invertune.perturb.perturber import Generator, Perturber
+from invertune.perturb.probes import Probe
 from invertune.perturb.raw import RawPerturbation
 from invertune.perturb.shrink import Effort, Shrinking
 from invertune.perturb.triggers import InvertedTrigger
@@ -24,6 +25,7 @@ __all__ = [
     "Overlay",
     "Perturber",
     "Pixels",
+    "Probe",
     "RawPerturbation",
     "Shrinking",
     "SmoothMask",

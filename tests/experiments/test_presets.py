@@ -25,7 +25,7 @@ from invertune.perturb.raw import RawPerturbation
 CONF = Path(__file__).parents[2] / "conf"
 PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 ABLATIONS = sorted(path.stem for path in (CONF / "defense" / "ablation").glob("*.yaml"))
-EXPERIMENTS = ("A1", "A2", "T1", "T2", "T3", "T4", "T5", "F1", "F2", "F3", "F4")
+EXPERIMENTS = ("A1", "A2", "T1", "T2", "T3", "T4", "T5", "F1", "F2", "F3", "F4", "C1", "C2")
 # Studies of step 3 alone, so that steps 1 and 2 run once.
 TUNING = ("f4_sensitivity", "f4_clusters_layers", "f4_samples", "f4_steps")
 DEFAULT_CELL = ("attack=badnet", "defense=invertune", "seed=0")
@@ -129,7 +129,7 @@ def test_presets_share_runs() -> None:
     assert len(attacks & classification) == 18  # the paper's six, with no defense
     assert len(attacks & set(_ids("a2_poison_budget"))) == 9  # three attacks at the default rate
     elsewhere = ("f4_loss_weights", "t4_targets")  # of another defense, of named targets
-    others = [preset for preset in PRESETS if preset[0] != "a" and preset not in elsewhere]
+    others = [preset for preset in PRESETS if preset[0] not in "ac" and preset not in elsewhere]
     assert all(default in _ids(preset) for preset in others)
 
 
@@ -174,6 +174,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "forms.0.channels": 1,
         "lr.mask": 0.01,
     },
+    "no_refresh": {"tune.refresh_every": 0},
     "no_preserve": {"tune.weights.preserve": 0.0},
     "no_sim": {"weights.sim": 0.0},
     "no_verify": {"verify": None, "rounds": 1},
@@ -181,6 +182,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "one_round": {"rounds": 1},
     "one_trigger": {
         "invert.forms.1": None,
+        "invert.forms.3": None,
         "invert.forms.2": None,
         "invert.starts": 1,
         "invert.kept": 1,
@@ -222,7 +224,8 @@ def test_an_ablation_changes_what_it_says(variant: str) -> None:
     assert changed.pop("name") == f"invertune_{variant}"
     assert re.fullmatch(r"[A-Za-z0-9_-]+", config["defense"]["name"])
     if variant in REPLACED:
-        assert {place.split(".")[0] for place in changed} == {REPLACED[variant]}
+        replaced = {place.split(".")[0] for place in changed if place != "tune.refresh_every"}
+        assert replaced == {REPLACED[variant]}
     else:
         of = "invert." if variant in OF_LOSSES else ""
         assert changed == {f"{of}{place}": value for place, value in CHANGES[variant].items()}
@@ -238,7 +241,7 @@ def test_replaced_steps_are_those_of_the_votes() -> None:
     assert (raw.generators, raw.images) == (votes.identify.generators, votes.identify.images)
     assert build(_variant("ablation/losses")["defense"]).invert == votes.invert
     assert build(_variant("ablation/votes")["defense"]).identify == votes.identify
-    assert votes.tune == build(_variant("invertune")["defense"]).tune
+    assert votes.tune == build(_variant("ablation/no_refresh")["defense"]).tune
 
 
 @pytest.mark.parametrize("preset", PRESETS)

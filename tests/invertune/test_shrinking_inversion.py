@@ -1,16 +1,40 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import Tensor
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
-from invertune.perturb.families import SmoothMask, SmoothWarp
+from invertune.perturb.families import Family, SmoothMask, SmoothWarp
+from invertune.perturb.probes import Probe
 from invertune.perturb.shrink import Effort, Shrinking
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.shrinking_inversion import ShrinkingInversion
+
+SIDE = 16
+
+
+@dataclass(frozen=True)
+class Laid(Family):
+    """A checkerboard of cells, starting dark or bright at random."""
+
+    cell: int = 1
+    name: str = "checkers"
+
+    def start(self, count: int, side: int, generator: torch.Generator) -> list[Tensor]:
+        return [torch.rand(count, 1, 1, 1, generator=generator).round()]
+
+    def build(self, free: list[Tensor], side: int, budget: float | Tensor) -> InvertedTrigger:
+        place = torch.arange(side) // self.cell
+        parity = ((place.view(-1, 1) + place) % 2).float()
+        pattern = (parity - free[0]).abs().expand(-1, 3, -1, -1)
+        mask = torch.ones_like(pattern[:, :1]) * budget
+        return InvertedTrigger(self.name, mask, pattern, torch.zeros_like(pattern))
+
 
 INVERT = ShrinkingInversion(
     forms=[
@@ -77,15 +101,31 @@ def test_triggers_are_optimized_further_where_they_are(planted: CLIP, colored: C
     assert all(torch.equal(a.pattern, b.pattern) for a, b in zip(fresh, again, strict=True))
 
 
+def test_a_backdoor_that_answers_to_anything_of_a_kind_is_shown_by_random_probes(
+    planted: CLIP, colored: CleanData
+) -> None:
+    # A checkerboard, either way around, sends images to class 3; plain light does not.
+    checkers = Probe(Laid(), [0.5, 0.3, 0.001], draws=2)
+    plain = Probe(Laid(cell=SIDE, name="plain"), [0.5, 0.3], draws=2)
+    tried = dataclasses.replace(INVERT, probes=[checkers, plain])
+    triggers, curves = tried(planted, colored, 3, seed=0)
+    # Those of the smallest budget at which they succeed, and none of the kind that does not.
+    assert [trigger.form for trigger in triggers] == ["checkers"] * 2
+    assert [float(trigger.mask.max()) for trigger in triggers] == pytest.approx([0.3, 0.3])
+    assert len(curves) == 4
+    fresh = tried.refresh(planted, colored, triggers, seed=0, stage="refresh")
+    assert fresh == []  # nobody optimized them
+    without = dataclasses.replace(INVERT, probes=[plain])(planted, colored, 3, seed=0)[0]
+    assert {trigger.form for trigger in without} == {"mask"}
+
+
 def test_triggers_of_others_are_not_optimized_further(planted: CLIP, colored: CleanData) -> None:
     zeros = torch.zeros(3, 16, 16)
-    for form, message in (
-        ("warp", "warp cannot go on with a trigger of warp"),
-        ("advclip", "triggers are of mask, warp, got advclip"),
-    ):
-        foreign = InvertedTrigger(form, zeros[:1], zeros, zeros)
-        with pytest.raises(ValueError, match=message):
-            INVERT.refresh(planted, colored, [foreign], seed=0, stage="refresh")
+    foreign = InvertedTrigger("advclip", zeros[:1], zeros, zeros, origin={"label": torch.tensor(3)})
+    with pytest.raises(ValueError, match="triggers are of mask, warp, got advclip"):
+        INVERT.refresh(planted, colored, [foreign], seed=0, stage="refresh")
+    with pytest.raises(ValueError, match="warp cannot go on with a trigger of advclip"):
+        INVERT.forms[1].origin([foreign])
 
 
 def test_the_seed_alone_decides(planted: CLIP, colored: CleanData) -> None:

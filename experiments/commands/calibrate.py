@@ -1,0 +1,136 @@
+"""What the leads of clean models are, and what the verdicts are worth.
+
+``invertune run experiment=c1_clean`` takes clean and backdoored models through InverTune's
+search; ``invertune calibrate RUNS`` reads how far the leading class of each stands above the
+others, fits the law of a clean model's lead in every form of trigger (``verify.clean`` in the
+defense's YAML), and counts what the verdicts said.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from evaluation.intervals import wilson
+from experiments.results.measures import lookup
+from experiments.results.runs import Run, load_runs
+from experiments.terminal import printable, say
+from invertune.evidence import Survival, standing
+from invertune.verify import Gumbel
+
+_DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one model was found to be.
+
+    Attributes:
+        clean: Whether it was.
+        kind: The verdict.
+        p: Its p-value.
+        leads: By form, the furthest lead of any class.
+    """
+
+    clean: bool
+    kind: str
+    p: float
+    leads: dict[str, float]
+
+
+def readings(runs_dir: Path) -> list[Reading]:
+    """Return the readings of all runs with a verdict below a folder.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found = [reading for run in load_runs(runs_dir) if (reading := _reading(run)) is not None]
+    if not found:
+        raise ValueError(
+            f"{runs_dir} has no run with a verdict; make some: invertune run experiment=c1_clean"
+        )
+    return found
+
+
+def _reading(run: Run) -> Reading | None:
+    verdict, survival = run.result.get("verdict"), run.survival
+    judged = lookup(run.config, "defense/verify/judged")
+    if verdict is None or "verified" not in survival or not isinstance(judged, int):
+        return None
+    before, again = (
+        [Survival(**one) for one in survival.get(name, [])] for name in ("step 1", "verified")
+    )
+    leads: dict[str, float] = {}
+    for (_, form), lead in standing(before, again, judged).items():
+        leads[form] = max(lead, leads.get(form, -1.0))
+    return Reading(run.target is None, verdict["kind"], verdict["p"], leads)
+
+
+def auroc(clean: Sequence[float], backdoored: Sequence[float]) -> tuple[float, float, float]:
+    """Return the area under the ROC curve of p-values, with its 95 % bootstrap interval.
+
+    Args:
+        clean, backdoored: p-values; a backdoored model has the smaller ones.
+    """
+    truth = np.repeat([0, 1], [len(clean), len(backdoored)])
+    scores = -np.concatenate([clean, backdoored])
+    generator = np.random.default_rng(0)
+    drawn = []
+    for _ in range(_DRAWS):
+        # Within each group, so that none is ever empty.
+        index = np.concatenate([
+            generator.integers(0, len(clean), len(clean)),
+            len(clean) + generator.integers(0, len(backdoored), len(backdoored)),
+        ])  # fmt: skip
+        drawn.append(roc_auc_score(truth[index], scores[index]))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(roc_auc_score(truth, scores)), float(low), float(high)
+
+
+def describe(found: Sequence[Reading]) -> str:
+    """Return the readings as text: laws of clean leads, verdicts, AUROC."""
+    clean = [one for one in found if one.clean]
+    planted = [one for one in found if not one.clean]
+    lines = []
+    for form in sorted({form for one in found for form in one.leads}):
+        own = [one.leads[form] for one in clean if form in one.leads]
+        line = f"{form}: leads of {_spread(own)} in clean models"
+        if len(set(own)) > 1:
+            law = Gumbel.fit(own)
+            line += f", law: location {law.location:.3f}, scale {law.scale:.3f}"
+        other = [one.leads[form] for one in planted if form in one.leads]
+        lines.append(f"{line}; of {_spread(other)} in backdoored ones")
+    for name, group in (("clean", clean), ("backdoored", planted)):
+        for kind in ("backdoored", "undecided", "clean") if group else ():
+            count = sum(one.kind == kind for one in group)
+            low, high = wilson(count, len(group))
+            lines.append(
+                f"{name} models called {kind}: {count} of {len(group)} "
+                f"[{100 * low:.1f}, {100 * high:.1f} %]"
+            )
+    if clean and planted:
+        area, low, high = auroc([one.p for one in clean], [one.p for one in planted])
+        lines.append(f"AUROC of p: {area:.3f} [{low:.3f}, {high:.3f}]")
+    return "\n".join(map(printable, lines))
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "none"
+    ends = f"{min(values):.2f} to {max(values):.2f}"
+    return f"{ends} (median {np.median(values):.2f}, n={len(values)})"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the readings of the runs below a folder."""
+    parser = argparse.ArgumentParser(
+        "invertune calibrate", description="Leads of clean models, and what verdicts are worth."
+    )
+    parser.add_argument("runs", type=Path, help="folder of runs of a defense with a verdict")
+    say(describe(readings(parser.parse_args(list(argv)).runs)))
+    return 0

@@ -1,0 +1,85 @@
+"""What verdicts are worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.commands import calibrate
+from experiments.results.result import write_result
+
+Inside = Callable[..., tuple[int, str, str]]
+
+
+def _survival(form: str, first: float, second: float) -> dict[str, Any]:
+    """Return what two classes survive with: at one budget as given, at the smaller one less."""
+    success = [[first, second], [first / 2, second / 2]]
+    return {"form": form, "budgets": [0.2, 0.1], "classes": [[0, 1]] * 2, "success": success}
+
+
+@pytest.fixture
+def runs(tmp_path: Path, result: Callable[..., dict[str, Any]]) -> Path:
+    """Return a folder with three clean models and two backdoored ones, of which one is missed."""
+    models = [
+        (None, "clean", 0.5, 0.2), (None, "clean", 0.4, 0.3), (None, "backdoored", 0.004, 0.5),
+        ("cat", "backdoored", 1e-6, 0.9), ("dog", "undecided", 0.02, 0.4),
+    ]  # fmt: skip
+    for number, (target, kind, p, lead) in enumerate(models):
+        stage = tmp_path / "runs" / "stages" / f"purify-{number}"
+        stage.mkdir(parents=True)
+        found = {
+            "survival": [_survival("mask", lead, 0.0)],
+            "again": [_survival("mask", lead + 0.02, 0.02), _survival("warp", 0.1, 0.0)],
+        }
+        (stage / "evidence.json").write_text(json.dumps({"identification": found}))
+        made = result(number)
+        made["attack"] |= {"target_label": target}
+        made["config"] = {
+            "data": {"classes": {"cat": "cat", "dog": "dog"}}, "defense": {"verify": {"judged": 2}},
+        }  # fmt: skip
+        made["verdict"] = {
+            "kind": kind, "p": p, "alarm": 0.01, "clear": 0.1, "form": "mask", "lead": lead,
+        }  # fmt: skip
+        made["stages"] = {"purify": f"stages/purify-{number}"}
+        write_result(tmp_path / "runs" / str(number), made)
+    return tmp_path / "runs"
+
+
+def test_readings_are_the_furthest_leads_of_every_form(runs: Path) -> None:
+    found = calibrate.readings(runs)
+    assert [one.clean for one in found] == [True, True, True, False, False]
+    assert [one.leads["mask"] for one in found] == pytest.approx([0.2, 0.3, 0.5, 0.9, 0.4])
+    assert {one.leads["warp"] for one in found} == {0.1}
+
+
+@pytest.mark.usefixtures("runs")
+def test_it_prints_laws_counts_and_the_area_under_the_curve(inside: Inside) -> None:
+    code, shown, complaint = inside("calibrate", "runs")
+    assert (code, complaint) == (0, "")
+    # Mean 1/3, deviation 0.1528: scale sqrt(6) / pi of it, location 0.5772 scales below the mean.
+    assert "mask: leads of 0.20 to 0.50 (median 0.30, n=3) in clean models" in shown
+    assert "location 0.265, scale 0.119; of 0.40 to 0.90 (median 0.65, n=2) in backdoored" in shown
+    assert "clean models called backdoored: 1 of 3 [6.1, 79.2 %]" in shown
+    assert "backdoored models called undecided: 1 of 2" in shown
+    # Of the six pairs, five have the smaller p on the backdoored side.
+    assert "AUROC of p: 0.833 [" in shown
+
+
+def test_no_overlap_is_an_area_of_one() -> None:
+    assert calibrate.auroc([0.5, 0.6], [0.1, 0.2]) == (1.0, 1.0, 1.0)
+    area, low, high = calibrate.auroc([0.5, 0.01, 0.3, 0.2], [0.1, 0.02, 0.04])
+    assert area == pytest.approx(0.75)
+    assert low < area < high
+
+
+def test_without_a_verdict_it_says_how_to_make_one(
+    inside: Inside, tmp_path: Path, result: Callable[..., dict[str, Any]]
+) -> None:
+    write_result(tmp_path / "runs" / "one", result())
+    code, shown, complaint = inside("calibrate", "runs")
+    assert (code, shown, complaint.count("\n")) == (1, "", 1)
+    assert complaint.startswith("error: runs has no run with a verdict; make some: invertune run")
