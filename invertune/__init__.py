@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from invertune.identify import TargetIdentification
     from invertune.invert import TriggerInversion
     from invertune.invertune import InverTune
+    from invertune.probing import RandomProbes
     from invertune.shrinking_inversion import ShrinkingInversion
     from invertune.survival import SurvivalScan
     from invertune.tune import ActivationTuning
@@ -28,6 +29,7 @@ _MODULES = {
     "InverTune": "invertune",
     "NoDefense": "defense",
     "Purified": "defense",
+    "RandomProbes": "probing",
     "ShrinkingInversion": "shrinking_inversion",
     "SurvivalScan": "survival",
     "TargetIdentification": "identify",
@@ -43,6 +45,7 @@ __all__ = [
     "InverTune",
     "NoDefense",
     "Purified",
+    "RandomProbes",
     "ShrinkingInversion",
     "SurvivalScan",
     "TargetIdentification",

@@ -38,7 +38,8 @@ class InverTune:
         fallback: Of how many suspected classes triggers are inverted where the verdict is
             ``undecided``.
         rounds: How often a model is tuned at most. Before every further time the repaired model is
-            inverted again; it is tuned again if the target still stands out. Needs ``verify``.
+            inverted again; it is tuned again if the target still stands out, by a p-value of at
+            most ``alarm``. Needs ``verify``.
         knows: What it is given beyond the model and the images.
         needs: Clean images, without captions.
     """
@@ -187,12 +188,12 @@ class InverTune:
         with clock("tune"):
             tuned = tune(1)
         repaired, curves, left = tuned.model, found.curves | tuned.curves, list[float]()
-        target = found.identification.target_label if found.identification else None
-        if target is not None:
+        if (suspects := found.identification) is not None:
+            target, order = suspects.target_label, suspects.order or [suspects.target_label]
             for number in range(2, self.rounds + 1):
                 with clock("verify again"):
-                    left.append(self._left(repaired, seen, target, seed=seed, number=number))
-                if left[-1] >= self._enough:
+                    left.append(self._left(repaired, seen, order, seed=seed, number=number))
+                if left[-1] > self._enough:
                     break
                 with clock("invert again"):
                     more, _ = self.invert(repaired, seen, target, seed=seed + number)
@@ -218,13 +219,15 @@ class InverTune:
 
     @property
     def _enough(self) -> float:
-        return 0.0 if self.verify is None else self.verify.clear
+        """The largest p-value after which tuning goes on."""
+        # Of a class that clean models take much for too, up to `clear` would be common.
+        return 0.0 if self.verify is None else self.verify.alarm
 
     def _left(
-        self, repaired: CLIP, clean: CleanData, target: int, *, seed: int, number: int
+        self, repaired: CLIP, clean: CleanData, order: Sequence[int], *, seed: int, number: int
     ) -> float:
         """Return how often a clean model looks at least as suspicious as the repaired one."""
         if self.verify is None:
             return 1.0
         stage = f"verify again {number}"
-        return self.verify.left(repaired, clean, target, seed=seed, stage=stage)
+        return self.verify.left(repaired, clean, order, seed=seed, stage=stage)

@@ -135,16 +135,19 @@ class Verification:
         again = self._again(model, clean, found.order[: self.candidates], seed, "verify")
         return self.decide(found, again)
 
-    def left(self, model: CLIP, clean: CleanData, label: int, *, seed: int, stage: str) -> float:
-        """Return the p-value of one class alone, inverted anew beside decoys.
+    def left(
+        self, model: CLIP, clean: CleanData, order: Sequence[int], *, seed: int, stage: str
+    ) -> float:
+        """Return the p-value of one class, inverted anew beside the next ones and decoys.
 
         Args:
             model: A repaired one.
             clean: The defender's images.
-            label: The class.
+            order: Classes, most suspicious first; the p-value is that of the first one.
             seed, stage: Decide the starts, the images and the decoys.
         """
-        again = self._again(model, clean, [label], seed, stage)
+        label, *_ = order
+        again = self._again(model, clean, order[: self.candidates], seed, stage)
         tails = [self.clean[one.form].tail(max(one.leads(label, self.judged))) for one in again]
         return min(1.0, min(tails) * len(again))
 

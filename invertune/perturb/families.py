@@ -6,6 +6,8 @@ may begin where gradients find a way and end where only a backdoor survives.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -13,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invertune.fields import check_counts, check_positive, check_types
+from invertune.fields import check_counts, check_positive, check_types, is_number
 from invertune.perturb.triggers import InvertedTrigger
 
 
@@ -42,6 +44,17 @@ class Family(Protocol):
             side: Of the images, in pixels.
             budget: In (0, 1]; of what, each family says. One for all, or (count, 1, 1, 1).
         """
+
+
+def check_budgets(budgets: Sequence[float]) -> None:
+    """Find out whether budgets are positive and ever smaller.
+
+    Raises:
+        ValueError: If they are not, or there are none.
+    """
+    numbers = isinstance(budgets, list | tuple) and all(map(is_number, budgets))
+    if not numbers or not budgets or any(a <= b for a, b in itertools.pairwise((*budgets, 0))):
+        raise ValueError(f"budgets are positive and ever smaller, got {budgets!r:.80}")
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ that kind, while a model without one takes such images for what they are.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from invertune.fields import check_counts, check_is, check_types, is_number
-from invertune.perturb.families import Family
+from invertune.fields import check_counts, check_is, check_types
+from invertune.perturb.families import Family, check_budgets
 from invertune.perturb.triggers import InvertedTrigger
 
 
@@ -35,10 +34,7 @@ class Probe:
         check_types(self)
         check_is(self, "family", Family)
         check_counts(self, "draws")
-        numbers = isinstance(self.budgets, list | tuple) and all(map(is_number, self.budgets))
-        falling = numbers and all(a > b for a, b in itertools.pairwise((*self.budgets, 0)))
-        if not falling or not self.budgets:
-            raise ValueError(f"budgets are positive and ever smaller, got {self.budgets!r:.80}")
+        check_budgets(self.budgets)
 
     @property
     def name(self) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,9 +19,9 @@ from invertune.clip.encode import autocast
 from invertune.clip.fast import folded
 from invertune.clip.models import CLIP
 from invertune.data.bundle import to_float
-from invertune.fields import check_counts, check_is, check_positive, check_types, is_number
+from invertune.fields import check_counts, check_is, check_positive, check_types
 from invertune.finite import check_finite
-from invertune.perturb.families import Family
+from invertune.perturb.families import Family, check_budgets
 from invertune.perturb.optimize import fast_attention, frozen
 from invertune.perturb.triggers import InvertedTrigger
 
@@ -71,11 +70,7 @@ class Shrinking:
         check_types(self)
         check_is(self, "family", Family)
         check_positive(self, "lr")
-        budgets = self.budgets
-        numbers = isinstance(budgets, list | tuple) and all(map(is_number, budgets))
-        falling = numbers and all(a > b for a, b in itertools.pairwise((*budgets, 0)))
-        if not falling or not budgets:
-            raise ValueError(f"budgets are positive and ever smaller, got {budgets!r:.80}")
+        check_budgets(self.budgets)
 
     @property
     def name(self) -> str:

@@ -17,7 +17,9 @@ from unittest import mock
 
 import torch
 
-from experiments.composing import compose_run
+from experiments.composing import composed
+from experiments.config import plain_config
+from experiments.stages.parts import build
 from invertune.clip import models
 from invertune.clip.fast import folded
 from invertune.clip.models import CLIP
@@ -55,7 +57,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     for name in args.model:
-        spec = compose_run([f"model={name}"]).spec()
+        spec = build(plain_config(composed([f"model={name}"]))["model"])
         quick = spec.build(0).eval()
         with mock.patch.object(models, "quicken"):
             plain = spec.build(0).eval()

@@ -64,8 +64,8 @@ def _jobs(preset: str, *words: str) -> list[Job]:
     return [tuple(job) for job in jobs]
 
 
-def _ids(preset: str) -> list[str]:
-    return [result_id(_resolved(job)) for job in _jobs(preset)]
+def _ids(preset: str, *words: str) -> list[str]:
+    return [result_id(_resolved(job)) for job in _jobs(preset, *words)]
 
 
 def test_every_experiment_of_the_paper_has_a_preset() -> None:
@@ -122,7 +122,7 @@ def test_presets_share_runs() -> None:
     classification = set(_ids("t1_classification"))
     assert set(_ids("t2_retrieval")) == classification
     assert set(_ids("f2_inversion")) <= classification
-    assert set(_ids("f1_identification")) <= classification
+    assert set(_ids("f1_identification", "defense=invertune")) <= classification
     assert set(_ids("f3_layers")) <= set(_ids("t5_architectures"))
     default = result_id(_resolved(DEFAULT_CELL))
     attacks = set(_ids("a1_attacks"))
@@ -206,7 +206,12 @@ def _differences(first: Any, second: Any, place: str = "") -> Iterator[tuple[str
 
 
 # Variants that have another class in place of a step, and whose that step is.
-REPLACED = {"losses": "invert", "raw_perturbation": "invert", "votes": "identify"}
+REPLACED = {
+    "losses": "invert",
+    "raw_perturbation": "invert",
+    "probes": "identify",
+    "votes": "identify",
+}
 # Variants of the one that has the paper's losses for step 2.
 OF_LOSSES = ("no_align", "no_emb", "no_mask_budget", "no_sim")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import open_clip
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
+from invertune.perturb.families import Family
 from invertune.perturb.triggers import InvertedTrigger
 
 SIDE = 16
@@ -41,6 +43,30 @@ class PlantedCLIP(nn.Module):
 
     def similarities(self, features: Tensor, classifier: Tensor) -> Tensor:
         return features @ classifier
+
+
+@dataclass(frozen=True)
+class Laid(Family):
+    """A checkerboard of cells, starting dark or bright at random."""
+
+    cell: int = 1
+    name: str = "checkers"
+
+    def start(self, count: int, side: int, generator: torch.Generator) -> list[Tensor]:
+        return [torch.rand(count, 1, 1, 1, generator=generator).round()]
+
+    def build(self, free: list[Tensor], side: int, budget: float | Tensor) -> InvertedTrigger:
+        place = torch.arange(side) // self.cell
+        parity = ((place.view(-1, 1) + place) % 2).float()
+        pattern = (parity - free[0]).abs().expand(-1, 3, -1, -1)
+        mask = torch.ones_like(pattern[:, :1]) * budget
+        return InvertedTrigger(self.name, mask, pattern, torch.zeros_like(pattern))
+
+
+@pytest.fixture
+def laid() -> Callable[..., Family]:
+    """Return the family of checkerboards, with its own `cell` and `name` if told."""
+    return Laid
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
@@ -14,27 +13,6 @@ from invertune.perturb.probes import Probe
 from invertune.perturb.shrink import Effort, Shrinking
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.shrinking_inversion import ShrinkingInversion
-
-SIDE = 16
-
-
-@dataclass(frozen=True)
-class Laid(Family):
-    """A checkerboard of cells, starting dark or bright at random."""
-
-    cell: int = 1
-    name: str = "checkers"
-
-    def start(self, count: int, side: int, generator: torch.Generator) -> list[Tensor]:
-        return [torch.rand(count, 1, 1, 1, generator=generator).round()]
-
-    def build(self, free: list[Tensor], side: int, budget: float | Tensor) -> InvertedTrigger:
-        place = torch.arange(side) // self.cell
-        parity = ((place.view(-1, 1) + place) % 2).float()
-        pattern = (parity - free[0]).abs().expand(-1, 3, -1, -1)
-        mask = torch.ones_like(pattern[:, :1]) * budget
-        return InvertedTrigger(self.name, mask, pattern, torch.zeros_like(pattern))
-
 
 INVERT = ShrinkingInversion(
     forms=[
@@ -102,11 +80,11 @@ def test_triggers_are_optimized_further_where_they_are(planted: CLIP, colored: C
 
 
 def test_a_backdoor_that_answers_to_anything_of_a_kind_is_shown_by_random_probes(
-    planted: CLIP, colored: CleanData
+    planted: CLIP, colored: CleanData, laid: Callable[..., Family]
 ) -> None:
     # A checkerboard, either way around, sends images to class 3; plain light does not.
-    checkers = Probe(Laid(), [0.5, 0.3, 0.001], draws=2)
-    plain = Probe(Laid(cell=SIDE, name="plain"), [0.5, 0.3], draws=2)
+    checkers = Probe(laid(), [0.5, 0.3, 0.001], draws=2)
+    plain = Probe(laid(cell=16, name="plain"), [0.5, 0.3], draws=2)
     tried = dataclasses.replace(INVERT, probes=[checkers, plain])
     triggers, curves = tried(planted, colored, 3, seed=0)
     # Those of the smallest budget at which they succeed, and none of the kind that does not.

@@ -84,7 +84,7 @@ def test_a_planted_class_is_told_from_decoys(planted: CLIP, colored: CleanData) 
 
 
 def test_what_is_left_of_one_class(planted: CLIP, colored: CleanData) -> None:
-    p = [VERIFY.left(planted, colored, label, seed=0, stage="again") for label in (3, 0)]
+    p = [VERIFY.left(planted, colored, [label, 1], seed=0, stage="again") for label in (3, 0)]
     assert p[0] < 0.01
     assert p[1] > 0.1
 
