@@ -127,7 +127,8 @@ class SurvivalScan:
         """
         found = 0
         for form in self.forms:
-            efforts = [*self.efforts, *[self.efforts[-1]] * len(form.budgets)][: len(form.budgets)]
+            own = form.efforts or self.efforts
+            efforts = [*own, *[own[-1]] * len(form.budgets)][: len(form.budgets)]
             found += sum(e.steps * e.images * min(classes, e.classes or classes) for e in efforts)
         return found
 
@@ -170,7 +171,7 @@ def _survival(
     generator: torch.Generator,
     stage: str,
 ) -> Survival:
-    suspect = pool.suspect
+    suspect, efforts = pool.suspect, form.efforts or efforts
     free = form.family.start(len(classes), suspect.side, generator)
     free = [tensor.to(suspect.model.device) for tensor in free]
     found = Survival(form.name, [], [], [])

@@ -116,10 +116,8 @@ def quicken(clip: nn.Module) -> None:
     for module in clip.modules():
         if type(module) is AttentionPool2d:
             module.__class__ = SingleQueryPool
-        if isinstance(module, VisionTransformer) and _side_by_side(module.conv1):
-            module.conv1.__class__ = PatchConvolution
-        if isinstance(module, ResidualAttentionBlock):
-            _quicken_block(module)
+        if isinstance(module, VisionTransformer):
+            _quicken_transformer(module)
         for name, child in module.named_children():
             if isinstance(child, nn.AvgPool2d) and child.kernel_size == 1:
                 module._modules[name] = nn.Identity()  # a copy of its input otherwise
@@ -133,6 +131,14 @@ def _side_by_side(convolution: nn.Module) -> bool:
         and convolution.dilation == (1, 1)
         and convolution.groups == 1
     )
+
+
+def _quicken_transformer(tower: VisionTransformer) -> None:
+    if _side_by_side(tower.conv1):
+        tower.conv1.__class__ = PatchConvolution
+    for block in tower.modules():
+        if isinstance(block, ResidualAttentionBlock):
+            _quicken_block(block)
 
 
 def _quicken_block(block: ResidualAttentionBlock) -> None:

@@ -19,7 +19,7 @@ from invertune.clip.encode import autocast
 from invertune.clip.fast import folded
 from invertune.clip.models import CLIP
 from invertune.data.bundle import to_float
-from invertune.fields import check_counts, check_is, check_positive, check_types
+from invertune.fields import check_all, check_counts, check_is, check_positive, check_types
 from invertune.finite import check_finite
 from invertune.perturb.families import Family, check_budgets
 from invertune.perturb.optimize import fast_attention, frozen
@@ -60,16 +60,19 @@ class Shrinking:
         family: What the triggers are made of.
         budgets: Ever smaller, in the family's own unit.
         lr: Adam's learning rate.
+        efforts: What is done at every budget, where it is not what is done in other forms.
     """
 
     family: Family
     budgets: Sequence[float]
     lr: float
+    efforts: Sequence[Effort] = ()
 
     def __post_init__(self) -> None:
         check_types(self)
         check_is(self, "family", Family)
         check_positive(self, "lr")
+        check_all(self, "efforts", Effort)
         check_budgets(self.budgets)
 
     @property
