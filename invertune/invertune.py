@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -164,10 +165,8 @@ class InverTune:
             ValueError: If there are fewer clean images than ``clean_samples``.
             NonFiniteLossError: If a loss becomes NaN or infinite.
         """
-        clean, seen = (
-            self._few(clean, self.clean_samples, seed),
-            self._few(clean, self._searched, seed),
-        )
+        seen = self._few(clean, self._searched, seed)
+        clean = self._few(clean, self.clean_samples, seed)
         if not found.triggers:
             return Purified(copy.deepcopy(model), found)
 
@@ -175,9 +174,9 @@ class InverTune:
             def refresh(
                 tuned: CLIP, triggers: Sequence[InvertedTrigger], step: int
             ) -> list[InvertedTrigger]:
-                stage = f"refresh {number} {step}"
+                inversion, stage = cast(Refreshing, self.invert), f"refresh {number} {step}"
                 with clock("refresh"):
-                    return self.invert.refresh(tuned, seen, triggers, seed=seed, stage=stage)  # type: ignore[attr-defined, no-any-return]
+                    return inversion.refresh(tuned, seen, triggers, seed=seed, stage=stage)
 
             return self.tune(
                 model, clean, triggers, seed=seed, checkpoint=checkpoint, start=start,
@@ -188,12 +187,15 @@ class InverTune:
         with clock("tune"):
             tuned = tune(1)
         repaired, curves, left = tuned.model, found.curves | tuned.curves, list[float]()
-        if (suspects := found.identification) is not None:
-            target, order = suspects.target_label, suspects.order or [suspects.target_label]
+        if self.verify is not None and found.identification is not None:
+            target = found.identification.target_label
+            order = found.identification.order or [target]
             for number in range(2, self.rounds + 1):
+                stage = f"verify again {number}"
                 with clock("verify again"):
-                    left.append(self._left(repaired, seen, order, seed=seed, number=number))
-                if left[-1] > self._enough:
+                    left.append(self.verify.left(repaired, seen, order, seed=seed, stage=stage))
+                # Up to `clear` would be common of a class that clean models take much for too.
+                if left[-1] > self.verify.alarm:
                     break
                 with clock("invert again"):
                     more, _ = self.invert(repaired, seen, target, seed=seed + number)
@@ -216,18 +218,3 @@ class InverTune:
             seconds=found.seconds | clock.seconds,
         )
         return Purified(repaired, evidence)
-
-    @property
-    def _enough(self) -> float:
-        """The largest p-value after which tuning goes on."""
-        # Of a class that clean models take much for too, up to `clear` would be common.
-        return 0.0 if self.verify is None else self.verify.alarm
-
-    def _left(
-        self, repaired: CLIP, clean: CleanData, order: Sequence[int], *, seed: int, number: int
-    ) -> float:
-        """Return how often a clean model looks at least as suspicious as the repaired one."""
-        if self.verify is None:
-            return 1.0
-        stage = f"verify again {number}"
-        return self.verify.left(repaired, clean, order, seed=seed, stage=stage)

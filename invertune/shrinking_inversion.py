@@ -145,6 +145,8 @@ class ShrinkingInversion:
         unknown = sorted({trigger.form for trigger in triggers} - forms.keys())
         if unknown:
             raise ValueError(f"triggers are of {', '.join(forms)}, got {', '.join(unknown)}")
+        if not triggers:
+            return []
         pool = Pool.of(model, clean, self.images, self.held, self.temperature, seed, "invert")
         suspect, found = pool.suspect, dict[int, InvertedTrigger]()
         with suspect.ready():

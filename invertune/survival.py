@@ -125,12 +125,12 @@ class SurvivalScan:
 
         Judging, which only goes forth, is not counted.
         """
-        found = 0
-        for form in self.forms:
-            own = form.efforts or self.efforts
-            efforts = [*own, *[own[-1]] * len(form.budgets)][: len(form.budgets)]
-            found += sum(e.steps * e.images * min(classes, e.classes or classes) for e in efforts)
-        return found
+        efforts = [
+            _effort(form.efforts or self.efforts, place)
+            for form in self.forms
+            for place in range(len(form.budgets))
+        ]
+        return sum(e.steps * e.images * min(classes, e.classes or classes) for e in efforts)
 
     def scan(self, pool: Pool, *, seed: int, stage: str = "scan") -> list[Survival]:
         """Return what survived of all classes in each form.
@@ -177,7 +177,7 @@ def _survival(
     found = Survival(form.name, [], [], [])
     promise = torch.zeros(len(classes))
     for place, budget in enumerate(progress(form.budgets, f"{stage} {form.name}")):
-        effort = efforts[min(place, len(efforts) - 1)]
+        effort = _effort(efforts, place)
         if effort.classes is not None and effort.classes < len(classes):
             kept = promise.argsort(stable=True)[: effort.classes]
             classes, free = classes[kept], [tensor[kept] for tensor in free]
@@ -194,6 +194,11 @@ def _survival(
             found.classes.append(classes.tolist())
             found.success.append(shares.tolist())
     return found
+
+
+def _effort(efforts: Sequence[Effort], place: int) -> Effort:
+    """Return what is done at a budget: the last effort stands for all further ones."""
+    return efforts[min(place, len(efforts) - 1)]
 
 
 def leader(survival: Sequence[Survival], judged: int) -> Identification:

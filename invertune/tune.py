@@ -228,12 +228,8 @@ class ActivationTuning:
         tuned.train(self.batch_norm == "batch")
         bar = progress(range(state.steps, self.steps), "tune", start=state.steps)
         for step in bar:
-            if (
-                refresh is not None
-                and self.refresh_every
-                and step
-                and step % self.refresh_every == 0
-            ):
+            due = self.refresh_every and step and step % self.refresh_every == 0
+            if due and refresh is not None:
                 state.fresh = refresh(tuned, state.fresh or triggers, step)
                 tuned.train(self.batch_norm == "batch")
             batch, at_hand = self._batch(images, generator), [*state.fresh, *triggers]

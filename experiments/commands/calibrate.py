@@ -1,7 +1,7 @@
 """What the leads of clean models are, and what the verdicts are worth.
 
-``invertune run experiment=c1_clean`` takes clean and backdoored models through InverTune's
-search; ``invertune calibrate RUNS`` reads how far the leading class of each stands above the
+``invertune run experiment=c1_clean`` and ``c2_backdoored`` take clean and backdoored models through
+InverTune; ``invertune calibrate RUNS`` reads how far the leading class of each stands above the
 others, fits the law of a clean model's lead in every form of trigger (``verify.clean`` in the
 defense's YAML), and counts what the verdicts said.
 """

@@ -71,23 +71,17 @@ class SelfAttention(nn.MultiheadAttention):
         self, query: Tensor, key: Tensor, value: Tensor, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
         """Return what `torch.nn.MultiheadAttention` does, (B, T, D), and no weights."""
-        mask, bias = options.get("attn_mask"), self.in_proj_bias
-        known = options.keys() <= {"need_weights", "attn_mask"} and not options.get(
-            "need_weights", True
-        )
-        masked = mask is not None and (mask.dim() != 2 or not mask.is_floating_point())
-        if query.device.type != "cpu" or not known or masked or not query is key is value:
+        asked = {name: option for name, option in options.items() if option is not None}
+        # As an image tower asks: no mask, no weights.
+        usual = query is key is value and asked == {"need_weights": False}
+        if query.device.type != "cpu" or not usual:
             return super().forward(query, key, value, **options)
         count, length = query.shape[:2]
         heads, own = self.num_heads, self.head_dim
-        projected = F.linear(query, self.in_proj_weight, bias).view(count, length, 3, heads, own)
-        q, k, v = (
-            part.reshape(count * heads, length, own)
-            for part in projected.permute(2, 0, 3, 1, 4).unbind()
-        )
+        projected = F.linear(query, self.in_proj_weight, self.in_proj_bias)
+        by_part = projected.view(count, length, 3, heads, own).permute(2, 0, 3, 1, 4)
+        q, k, v = (part.reshape(count * heads, length, own) for part in by_part)
         scores = torch.bmm(q * own**-0.5, k.transpose(1, 2))
-        if mask is not None:
-            scores = scores + mask.to(scores.dtype)
         mixed = torch.bmm(scores.softmax(dim=-1).to(v.dtype), v)
         joined = mixed.view(count, heads, length, own).transpose(1, 2).reshape(query.shape)
         return self.out_proj(joined), None
@@ -143,9 +137,9 @@ def _quicken_transformer(tower: VisionTransformer) -> None:
 
 def _quicken_block(block: ResidualAttentionBlock) -> None:
     attention, mlp = block.attn, block.mlp
-    plain = type(attention) is nn.MultiheadAttention and attention.batch_first
     if (
-        plain
+        type(attention) is nn.MultiheadAttention
+        and attention.batch_first
         and attention._qkv_same_embed_dim
         and attention.bias_k is None
         and not attention.dropout
