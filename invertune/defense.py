@@ -29,6 +29,8 @@ class Defense(Protocol):
 
     Attributes:
         name: Name in results.
+
+    One that compares classes says how many there are at least, by an attribute ``least_classes``.
     """
 
     @property
@@ -89,8 +91,8 @@ def check_needs(defense: Defense, data: DataBundle, *, poisoned_pairs: bool) -> 
         poisoned_pairs: Whether the attack hands over the pairs that it trains on.
 
     Raises:
-        ValueError: If it needs more images than there are, captions that there are not, or
-            poisoned pairs that there are not.
+        ValueError: If it needs more images or classes than there are, captions that there are not,
+            or poisoned pairs that there are not.
     """
     name, available = defense.name, len(data.ids("clean"))
     if defense.needs not in NEEDS:
@@ -102,6 +104,9 @@ def check_needs(defense: Defense, data: DataBundle, *, poisoned_pairs: bool) -> 
             f"defense {name} needs {defense.clean_samples} clean images, {data.name} has "
             f"{available}: take fewer, or more data"
         )
+    least, classes = getattr(defense, "least_classes", 0), len(data.class_names)
+    if least > classes:
+        raise ValueError(f"defense {name} compares {least} classes, {data.name} has {classes}")
     if defense.needs == "pairs" and data.make_clean_captions is None:
         raise ValueError(
             f"defense {name} needs pairs, but the clean images of {data.name} have no captions: "

@@ -51,23 +51,25 @@ class Survival:
         budgets: Ever smaller, in the family's unit.
         classes: At each budget, the classes that were still optimized.
         success: Share of images, not optimized on, that each of those sends to its class.
+        pull: How surely: the mean over all these images of how much more similar they are then to
+            the class than to any other, 0 where they are not, in units of the mean by which the
+            model tells clean images.
     """
 
     form: str
     budgets: list[float]
     classes: list[list[int]]
     success: list[list[float]]
-
-    def share(self, label: int, place: int) -> float:
-        """Return a class's success at a budget; 0 where it was left behind before."""
-        found = dict(zip(self.classes[place], self.success[place], strict=True))
-        return found.get(label, 0.0)
+    pull: list[list[float]]
 
     def lead(self, label: int, place: int) -> float:
-        """Return how far a class stands above the best other one at a budget."""
-        others = (other for other in self.classes[place] if other != label)
-        best = max((self.share(other, place) for other in others), default=0.0)
-        return self.share(label, place) - best
+        """Return how far a class's pull stands above the largest other one at a budget.
+
+        A class that was left behind before has none.
+        """
+        pulls = dict(zip(self.classes[place], self.pull[place], strict=True))
+        own = pulls.pop(label, 0.0)
+        return own - max(pulls.values(), default=0.0)
 
     def leads(self, label: int, last: int) -> list[float]:
         """Return the leads at the ``last`` budgets, the smallest one last."""
@@ -109,6 +111,8 @@ class Identification:
         runner_up_gain: That one's.
         votes: What every generator did; none where the target was found in another way.
         order: Classes, most suspicious first, as far as they were told apart.
+        alike: Groups of classes that the model's texts hardly tell apart; each counts as one class,
+            under its first.
         survival: What survived in every form of trigger; none where that was not looked at.
         again: The same of the verification.
     """
@@ -119,8 +123,15 @@ class Identification:
     runner_up_gain: float
     votes: list[Vote] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
+    alike: list[list[int]] = field(default_factory=list)
     survival: list[Survival] = field(default_factory=list)
     again: list[Survival] = field(default_factory=list)
+
+    @property
+    def targets(self) -> list[int]:
+        """The target, and the classes that count as one with it."""
+        groups = (group for group in self.alike if self.target_label in group)
+        return next(groups, [self.target_label])
 
 
 @dataclass(frozen=True)
@@ -134,6 +145,7 @@ class Verdict:
         clear: Smallest ``p`` that is called clean.
         form: The form of trigger that told.
         lead: How far the class stood above the best other one there.
+        doubt: Why it is ``undecided`` whatever ``p`` is; empty where ``p`` decides.
     """
 
     kind: str
@@ -142,6 +154,7 @@ class Verdict:
     clear: float
     form: str
     lead: float
+    doubt: str = ""
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,11 @@ class InverTune:
         return max(self._searched, self.tune.samples)
 
     @property
+    def least_classes(self) -> int:
+        """Number of classes that it compares."""
+        return 2 if self.verify is None else self.verify.classes
+
+    @property
     def _searched(self) -> int:
         """Number of clean images that steps 1 and 2 draw from."""
         verified = 0 if self.verify is None else self.verify.samples

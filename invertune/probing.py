@@ -6,19 +6,16 @@ to any change of a kind, as those of global triggers often do, and is blind to p
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from invertune.clip.models import CLIP
-from invertune.data.bundle import CleanData, to_float
-from invertune.evidence import Identification, Survival
+from invertune.data.bundle import CleanData
+from invertune.evidence import Identification
 from invertune.fields import check_all, check_counts, check_types
 from invertune.perturb.probes import Probe
-from invertune.progress import progress
-from invertune.seeds import seeded
-from invertune.survival import Pool, leader
+from invertune.survival import Pool, leader, probed
 
 
 @dataclass(frozen=True)
@@ -54,24 +51,5 @@ class RandomProbes:
             ValueError: If there are fewer clean images than `samples`.
         """
         pool = Pool.of(model, clean, 0, self.held, 1.0, seed, "probes")
-        with pool.suspect.ready(), torch.no_grad():
-            found = [
-                _reached(pool, probe, seeded(seed, "probes", probe.name))
-                for probe in progress(self.probes, "probes")
-            ]
-        return leader(found, self.judged)
-
-
-def _reached(pool: Pool, probe: Probe, generator: torch.Generator) -> Survival:
-    """Return the share of images that the probes of each budget send to each class."""
-    suspect, own = pool.suspect, pool.own
-    images, count = to_float(pool.held).to(suspect.model.device), suspect.classifier.shape[1]
-    labels, success = list(range(count)), []
-    others = len(own) - torch.bincount(own, minlength=count)  # images of all other classes
-    for budget in probe.budgets:
-        drawn, hits = probe.draw(suspect.side, budget, generator), torch.zeros(count)
-        for row in range(probe.draws):
-            predicted = suspect.similarities(drawn.one(row)(images)).argmax(dim=1).cpu()
-            hits += torch.bincount(predicted[predicted != own], minlength=count)
-        success.append((hits / (probe.draws * others).clamp_min(1)).tolist())
-    return Survival(probe.name, list(probe.budgets), [labels] * len(success), success)
+        found = probed(pool, self.probes, seed=seed, stage="probes")
+        return dataclasses.replace(leader(found, self.judged), alike=pool.suspect.alike)

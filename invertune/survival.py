@@ -9,6 +9,7 @@ that a target needs a smaller trigger than other classes is Neural Cleanse's (Wa
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,17 +17,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invertune.clip.encode import encode_images, predicted_classes, zero_shot_classifier
+from invertune.clip.encode import encode_images, zero_shot_classifier
 from invertune.clip.models import CLIP
-from invertune.data.bundle import CleanData
+from invertune.data.bundle import CleanData, to_float
 from invertune.evidence import Identification, Survival
 from invertune.fields import check_all, check_counts, check_positive, check_types
-from invertune.perturb.shrink import Effort, Shrinking, Suspect, optimize, success
+from invertune.perturb.probes import Probe
+from invertune.perturb.shrink import Effort, Shrinking, Suspect, effect, optimize
 from invertune.progress import progress
 from invertune.seeds import seeded
 
 log = logging.getLogger(__name__)
 
+_LEAST = 1e-6  # margin; a model that takes all images for anything has none
 _LAST = 5  # steps whose losses say how promising a class is
 
 
@@ -36,13 +39,15 @@ class Pool:
 
     Attributes:
         suspect: The model with the images that are optimized on.
-        held: (M, 3, H, W) uint8 images that success is judged on.
+        held: (M, 3, H, W) uint8 images that triggers are judged on.
         own: (M,) what the model takes those for.
+        margin: How much more similar they are to that than to the next class, on average.
     """
 
     suspect: Suspect
     held: Tensor
     own: Tensor
+    margin: float
 
     @classmethod
     def of(
@@ -69,10 +74,11 @@ class Pool:
         first, second = order[:images], order[images : images + held]
         classifier = zero_shot_classifier(model, clean.prompts, clean.templates)
         judged = clean.images[second]
-        features = encode_images(model, judged).to(model.device)
-        own = predicted_classes(model, features, classifier).cpu()
         suspect = Suspect(model, classifier, clean.images[first], temperature)
-        return cls(suspect, judged, own)
+        features = encode_images(model, judged).to(model.device)
+        largest = suspect.classified(features).topk(2, dim=1)
+        margin = float((largest.values[:, 0] - largest.values[:, 1]).mean())
+        return cls(suspect, judged, largest.indices[:, 0].cpu(), max(margin, _LEAST))
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class SurvivalScan:
 
     Attributes:
         forms: The families, each with its budgets.
+        probes: Kinds of random triggers that are tried beside them.
         efforts: What is done at the first budget, the second, ...; the last effort stands for all
             further ones.
         images: Clean images to optimize on.
@@ -95,10 +102,12 @@ class SurvivalScan:
     held: int
     temperature: float
     judged: int
+    probes: Sequence[Probe] = ()
 
     def __post_init__(self) -> None:
         check_types(self)
         check_all(self, "forms", Shrinking)
+        check_all(self, "probes", Probe)
         check_all(self, "efforts", Effort)
         check_counts(self, "images", "held", "judged")
         check_positive(self, "temperature")
@@ -118,7 +127,8 @@ class SurvivalScan:
             NonFiniteLossError: If a loss becomes NaN or infinite.
         """
         pool = Pool.of(model, clean, self.images, self.held, self.temperature, seed, "scan")
-        return leader(self.scan(pool, seed=seed), self.judged)
+        found = leader(self.scan(pool, seed=seed), self.judged)
+        return dataclasses.replace(found, alike=pool.suspect.alike)
 
     def passes(self, classes: int) -> int:
         """Return how many images all forms send forth and back through a model of so many classes.
@@ -133,13 +143,23 @@ class SurvivalScan:
         return sum(e.steps * e.images * min(classes, e.classes or classes) for e in efforts)
 
     def scan(self, pool: Pool, *, seed: int, stage: str = "scan") -> list[Survival]:
-        """Return what survived of all classes in each form.
+        """Return what survived of all classes in each form, and what random triggers did.
 
         Raises:
             NonFiniteLossError: If a loss becomes NaN or infinite.
         """
-        classes = torch.arange(pool.suspect.classifier.shape[1])
-        return survivals(pool, self.forms, self.efforts, classes, seed=seed, stage=stage)
+        classes = pool.suspect.classes
+        found = survivals(pool, self.forms, self.efforts, classes, seed=seed, stage=stage)
+        return found + probed(pool, self.probes, seed=seed, stage=stage)
+
+
+def probed(pool: Pool, probes: Sequence[Probe], *, seed: int, stage: str) -> list[Survival]:
+    """Return what random triggers of each kind do, of all classes."""
+    with pool.suspect.ready(), torch.no_grad():
+        return [
+            _probed(pool, probe, seeded(seed, stage, probe.name))
+            for probe in progress(probes, f"{stage} probes")
+        ]
 
 
 def survivals(
@@ -174,7 +194,7 @@ def _survival(
     suspect, efforts = pool.suspect, form.efforts or efforts
     free = form.family.start(len(classes), suspect.side, generator)
     free = [tensor.to(suspect.model.device) for tensor in free]
-    found = Survival(form.name, [], [], [])
+    found = Survival(form.name, [], [], [], [])
     promise = torch.zeros(len(classes))
     for place, budget in enumerate(progress(form.budgets, f"{stage} {form.name}")):
         effort = _effort(efforts, place)
@@ -189,10 +209,35 @@ def _survival(
         if place >= len(efforts) - 1:
             with torch.no_grad():
                 triggers = form.family.build(free, suspect.side, budget)
-            shares = success(suspect, triggers, classes, pool.held, pool.own)
+            done = effect(suspect, triggers, classes, pool.held, pool.own)
             found.budgets.append(budget)
             found.classes.append(classes.tolist())
-            found.success.append(shares.tolist())
+            found.success.append(done.success.tolist())
+            found.pull.append((done.pull / pool.margin).tolist())
+    return found
+
+
+def _probed(pool: Pool, probe: Probe, generator: torch.Generator) -> Survival:
+    """Return what the random triggers of each budget do, by class."""
+    suspect, own = pool.suspect, pool.own
+    images, classes = to_float(pool.held).to(suspect.model.device), suspect.classes
+    count = suspect.classifier.shape[1]
+    # Images of all other classes, of all draws.
+    others = (probe.draws * (len(own) - torch.bincount(own, minlength=count))).clamp_min(1)
+    found = Survival(probe.name, [], [], [], [])
+    for budget in probe.budgets:
+        drawn = probe.draw(suspect.side, budget, generator)
+        hits, pulls = torch.zeros(count), torch.zeros(count)
+        for row in range(probe.draws):
+            largest = suspect.similarities(drawn.one(row)(images)).topk(2, dim=1)
+            label, margins = largest.indices[:, 0].cpu(), largest.values.diff(dim=1).neg()[:, 0]
+            moved = label != own
+            hits += torch.bincount(label[moved], minlength=count)
+            pulls += torch.bincount(label[moved], margins.cpu()[moved], minlength=count)
+        found.budgets.append(budget)
+        found.classes.append(classes.tolist())
+        found.success.append((hits / others)[classes].tolist())
+        found.pull.append((pulls / others / pool.margin)[classes].tolist())
     return found
 
 

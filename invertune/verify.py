@@ -28,16 +28,17 @@ from invertune.fields import (
     check_types,
     is_number,
 )
+from invertune.perturb.probes import Probe
 from invertune.perturb.shrink import Effort, Shrinking
 from invertune.seeds import seeded
-from invertune.survival import Pool, survivals
+from invertune.survival import Pool, probed, survivals
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Gumbel:
-    """The law of the largest of many leads, by its location and scale (both in success)."""
+    """The law of the largest of many leads, by its location and scale (both of leads)."""
 
     location: float
     scale: float
@@ -80,13 +81,16 @@ class Verification:
     (Bonferroni): the law is that of the leading class already.
 
     Attributes:
-        forms, images, held, temperature, judged: As `SurvivalScan` has them.
+        forms, probes, images, held, temperature, judged: As `SurvivalScan` has them.
         efforts: Likewise; all classes here are kept to the end.
         candidates: How many of step 1's.
         decoys: How many others, drawn at random.
         clean: Law of a clean model's lead, by form.
         alarm: Largest p-value of a backdoored model: the false-alarm rate.
         clear: Smallest p-value of a clean model; in between the verdict is ``undecided``.
+        one_class: Largest share of the clean images that may look like one class; beyond it, and
+            beyond three times the even share, they are not of the model's world, and whatever is
+            found on them is ``undecided``.
     """
 
     forms: Sequence[Shrinking]
@@ -100,19 +104,23 @@ class Verification:
     clean: Mapping[str, Gumbel]
     alarm: float
     clear: float
+    one_class: float
+    probes: Sequence[Probe] = ()
 
     def __post_init__(self) -> None:
         check_types(self)
         check_all(self, "forms", Shrinking)
+        check_all(self, "probes", Probe)
         check_all(self, "efforts", Effort)
         check_counts(self, "images", "held", "judged", "candidates", "decoys")
         check_positive(self, "temperature")
-        check_shares(self, "alarm", "clear")
+        check_shares(self, "alarm", "clear", "one_class")
         if not isinstance(self.clean, Mapping) or not all(
             isinstance(law, Gumbel) for law in self.clean.values()
         ):
             raise ValueError(f"clean maps forms to Gumbels, got {self.clean!r:.80}")
-        missing = [form.name for form in self.forms if form.name not in self.clean]
+        named = [form.name for form in self.forms] + [probe.name for probe in self.probes]
+        missing = [name for name in named if name not in self.clean]
         if missing:
             raise ValueError(f"clean has a law of every form, none of {', '.join(missing)}")
         if self.alarm > self.clear:
@@ -123,17 +131,25 @@ class Verification:
         """Number of clean images that it uses."""
         return self.images + self.held
 
+    @property
+    def classes(self) -> int:
+        """Number of classes that it compares."""
+        return self.candidates + self.decoys
+
     def __call__(
         self, model: CLIP, clean: CleanData, found: Identification, *, seed: int
     ) -> tuple[Identification, Verdict]:
         """Return the class that leads furthest here, and the verdict.
 
         Raises:
-            ValueError: If there are fewer clean images than `samples`, or no law of a form.
+            ValueError: If there are fewer clean images than `samples`, or classes than `classes`.
             NonFiniteLossError: If a loss becomes NaN or infinite.
         """
-        again = self._again(model, clean, found.order[: self.candidates], seed, "verify")
-        return self.decide(found, again)
+        pool = self._pool(model, clean, seed, "verify")
+        again = self._again(pool, found.order[: self.candidates], seed, "verify")
+        again += probed(pool, self.probes, seed=seed, stage="verify")
+        found, verdict = self.decide(found, again)
+        return found, self._doubted(verdict, pool)
 
     def left(
         self, model: CLIP, clean: CleanData, order: Sequence[int], *, seed: int, stage: str
@@ -147,17 +163,25 @@ class Verification:
             seed, stage: Decide the starts, the images and the decoys.
         """
         label, *_ = order
-        again = self._again(model, clean, order[: self.candidates], seed, stage)
+        pool = self._pool(model, clean, seed, stage)
+        again = self._again(pool, order[: self.candidates], seed, stage)
+        again += probed(pool, self.probes, seed=seed, stage=stage)
         tails = [self.clean[one.form].tail(max(one.leads(label, self.judged))) for one in again]
         return min(1.0, min(tails) * len(again))
 
-    def _again(
-        self, model: CLIP, clean: CleanData, labels: Sequence[int], seed: int, stage: str
-    ) -> list[Survival]:
+    def _pool(self, model: CLIP, clean: CleanData, seed: int, stage: str) -> Pool:
+        return Pool.of(model, clean, self.images, self.held, self.temperature, seed, stage)
+
+    def _again(self, pool: Pool, labels: Sequence[int], seed: int, stage: str) -> list[Survival]:
         """Return what survives of some classes and of decoys."""
-        others = torch.randperm(len(clean.prompts), generator=seeded(seed, stage)).tolist()
-        decoys = [label for label in others if label not in labels][: self.decoys]
-        pool = Pool.of(model, clean, self.images, self.held, self.temperature, seed, stage)
+        classes = pool.suspect.classes
+        if len(classes) < self.classes:
+            raise ValueError(
+                f"candidates={self.candidates} and decoys={self.decoys} need {self.classes} "
+                f"classes that the model's texts tell apart, got {len(classes)}"
+            )
+        mixed = torch.randperm(len(classes), generator=seeded(seed, stage))
+        decoys = [label for label in classes[mixed].tolist() if label not in labels][: self.decoys]
         return survivals(
             pool, self.forms, self.efforts, torch.tensor([*labels, *decoys]), seed=seed, stage=stage
         )
@@ -185,6 +209,14 @@ class Verification:
         )
         verdict = Verdict(self.kind(p), p, self.alarm, self.clear, form, leads[label, form])
         return identification, verdict
+
+    def _doubted(self, verdict: Verdict, pool: Pool) -> Verdict:
+        """Return the verdict, undecided if the images are none that the model knows."""
+        largest = int(torch.bincount(pool.own).max()) / len(pool.own)
+        if largest <= max(self.one_class, 3 / len(pool.suspect.classes)):
+            return verdict
+        doubt = f"{largest:.0%} of the clean images look like one class to the model"
+        return dataclasses.replace(verdict, kind="undecided", doubt=doubt)
 
     def kind(self, p: float) -> str:
         """Return what a p-value means."""

@@ -48,9 +48,13 @@ class DefenseFacts(TypedDict):
 
 
 class Found(TypedDict):
-    """Which target the defense named; ``correct`` is None where there is no backdoor."""
+    """Which target the defense named; ``correct`` is None where there is no backdoor.
+
+    ``alike`` are further classes that the model's texts hardly tell from the target.
+    """
 
     target_label: str
+    alike: NotRequired[list[str]]
     gain: float
     runner_up: str
     runner_up_gain: float
@@ -61,7 +65,7 @@ class Verdict(TypedDict):
     """Whether the defense takes the model for backdoored.
 
     It is ``backdoored`` up to a ``p`` of ``alarm`` and ``clean`` from ``clear`` on; ``form`` and
-    ``lead`` say what told.
+    ``lead`` say what told, ``doubt`` why ``p`` does not decide.
     """
 
     kind: str
@@ -70,6 +74,7 @@ class Verdict(TypedDict):
     clear: float
     form: str
     lead: float
+    doubt: NotRequired[str]
 
 
 class Vote(TypedDict):
@@ -88,6 +93,7 @@ class Survival(TypedDict):
     budgets: list[float]
     classes: list[list[int]]
     success: list[list[float]]
+    pull: list[list[float]]
 
 
 class Result(TypedDict):

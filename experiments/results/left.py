@@ -41,12 +41,13 @@ _VOTE = {
 }
 _SURVIVAL = {
     "type": "object",
-    "required": ["form", "budgets", "classes", "success"],
+    "required": ["form", "budgets", "classes", "success", "pull"],
     "properties": {
         "form": {"type": "string"},
         "budgets": {"type": "array", "items": _SHARE},
         "classes": {"type": "array", "items": {"type": "array", "items": _COUNT}},
         "success": {"type": "array", "items": {"type": "array", "items": _SHARE}},
+        "pull": {"type": "array", "items": {"type": "array", "items": _NUMBER}},
     },
 }
 # What readers know by name; whatever else a defense found is its own.
@@ -127,8 +128,8 @@ def read_evidence(path: Path) -> Mapping[str, Any]:
 def _agree(identification: Mapping[str, Any]) -> bool:
     """Return whether all votes, and the label, are of the same classes, and all rows as long."""
     for one in (*(identification.get("survival") or []), *(identification.get("again") or [])):
-        rows = [[len(row) for row in one[key]] for key in ("classes", "success")]
-        if rows[0] != rows[1] or len(rows[0]) != len(one["budgets"]):
+        rows = [[len(row) for row in one[key]] for key in ("classes", "success", "pull")]
+        if any(row != rows[0] for row in rows) or len(rows[0]) != len(one["budgets"]):
             return False
     votes = identification.get("votes") or []
     sizes = {len(vote[key]) for vote in votes for key in ("clean_frequency", "perturbed_frequency")}

@@ -34,7 +34,8 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
     target = backdoor["target_name"]
     found = defense["identification"]
     if found is not None:
-        found["correct"] = None if target is None else found["target_label"] == target
+        named = [found["target_label"], *found["alike"]]
+        found["correct"] = None if target is None else target in named
     manifests = [stage.manifest for stage in stages.values() if stage.manifest]
     return {
         "schema": VERSION,

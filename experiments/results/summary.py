@@ -21,10 +21,14 @@ def target_line(result: Result) -> str:
     if found is None:
         return f"target: {true or 'none'}; the defense does not look for it"
     verdict = {True: "correct", False: f"wrong, it is {true}", None: "there is no backdoor"}
+    alike = "".join(f", to the model the same as {name}" for name in found.get("alike", []))
+    gain, second = found["gain"], found["runner_up_gain"]
+    # A defense with a verdict says by how much a class leads, in margins of clean images.
+    ahead = f"lead {gain:.2f}" if result.get("verdict") else f"gain {100 * gain:+.1f} points"
+    after = f"{second:.2f}" if result.get("verdict") else f"{100 * second:+.1f}"
     return (
-        f"target found: {found['target_label']} ({verdict[found['correct']]}), "
-        f"{'lead' if result.get('verdict') else 'gain'} {100 * found['gain']:+.1f} points; "
-        f"next {found['runner_up']} {100 * found['runner_up_gain']:+.1f}"
+        f"target found: {found['target_label']}{alike} ({verdict[found['correct']]}), "
+        f"{ahead}; next {found['runner_up']} {after}"
     )
 
 
@@ -34,10 +38,11 @@ def verdict_line(result: Result) -> str | None:
     if verdict is None:
         return None
     stays = verdict["kind"] == "clean" and _unchanged(result)
+    doubt = f"; {verdict['doubt']}" if verdict.get("doubt") else ""
     left = "; the model is left as it is" if stays else ""
     return (
         f"verdict: {verdict['kind']} (p = {verdict['p']:.2g}; backdoored up to "
-        f"{verdict['alarm']:g}, clean from {verdict['clear']:g} on){left}"
+        f"{verdict['alarm']:g}, clean from {verdict['clear']:g} on){doubt}{left}"
     )
 
 

@@ -67,6 +67,7 @@ def _named(evidence: Evidence, names: tuple[str, ...]) -> dict[str, object] | No
         return None
     return {
         "target_label": names[found.target_label],
+        "alike": [names[label] for label in found.targets if label != found.target_label],
         "gain": found.gain,
         "runner_up": names[found.runner_up],
         "runner_up_gain": found.runner_up_gain,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -63,7 +64,7 @@ def gain_of(key: Literal["gain", "runner_up_gain"], title: str) -> Measure:
         found = run.result["identification"]
         return None if found is None else Estimate(float(found[key]))
 
-    return per_seed(Column(key, title, form="points", interval=True), read, (-1.0, 1.0))
+    return per_seed(Column(key, title, form="points", interval=True), read, (-1.0, math.inf))
 
 
 def frequencies(runs: Runs) -> list[Measure]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,9 @@ from invertune.perturb.optimize import fast_attention, frozen
 from invertune.perturb.triggers import InvertedTrigger
 
 _AT_ONCE = 512  # images in a pass
+# Cosine of the prompts' features from which on two classes are one. Different classes of the small
+# world have up to 0.75; "a van" and "a minivan" have 0.99.
+_SAME = 0.95
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,9 @@ class Shrinking:
 class Suspect:
     """A model, and the clean images and classes that triggers are optimized with.
 
+    Classes that the model's texts hardly tell apart share what a backdoor does to one of them, so
+    they count as one, which is their first.
+
     Attributes:
         model: Stays as it is.
         classifier: (D, C) zero-shot classifier.
@@ -135,6 +142,28 @@ class Suspect:
         """Of the images, in pixels."""
         return int(self.images.shape[-1])
 
+    @functools.cached_property
+    def same(self) -> Tensor:
+        """The class that each class counts as, (C,) on the CPU."""
+        near = (self.classifier.T @ self.classifier >= _SAME).cpu()
+        near |= torch.eye(len(near), dtype=torch.bool)
+        first = near.to(torch.uint8).argmax(dim=1)  # of equal ones the first
+        while not torch.equal(first, first[first]):  # what is like a like one
+            first = first[first]
+        return first
+
+    @functools.cached_property
+    def classes(self) -> Tensor:
+        """The classes without those that count as another one, (K,)."""
+        classes: Tensor = self.same.unique()  # type: ignore[no-untyped-call]
+        return classes
+
+    @property
+    def alike(self) -> list[list[int]]:
+        """Groups of classes that count as one, each with its first class first."""
+        groups = [(self.same == one).nonzero().flatten().tolist() for one in self.classes.tolist()]
+        return [group for group in groups if len(group) > 1]
+
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
         """Hold the model as fast as it can be for gradients of images, inside the block."""
@@ -142,10 +171,22 @@ class Suspect:
             yield
 
     def similarities(self, images: Tensor) -> Tensor:
-        """Return the similarities of images, (B, 3, H, W) in [0, 1], to the classes, (B, C)."""
+        """Return the similarities of images, (B, 3, H, W) in [0, 1], to the classes, (B, C).
+
+        Of classes that count as one the first has the largest, the others have minus infinity.
+        """
         with autocast(self.model.device):
             features = self.model.encode_image(images)
-        return self.model.similarities(features, self.classifier)
+        return self.classified(features)
+
+    def classified(self, features: Tensor) -> Tensor:
+        """Return the same of image features, (B, D), that are encoded already."""
+        found = self.model.similarities(features, self.classifier)
+        if len(self.classes) == len(self.same):
+            return found
+        index = self.same.to(found.device).expand(len(found), -1)
+        merged = torch.full_like(found, -torch.inf)
+        return merged.scatter_reduce(1, index, found, "amax")
 
 
 def optimize(
@@ -203,15 +244,32 @@ def optimize(
     return [tensor.detach() for tensor in free], losses
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Effect:
+    """What triggers do to images that do not show their labels anyway.
+
+    Attributes:
+        success: (K,) share of images that each sends to its label.
+        pull: (K,) mean over the images of how much more similar they are then to the label than to
+            any other class, 0 where they are not.
+    """
+
+    success: Tensor
+    pull: Tensor
+
+
 def success(
-    suspect: Suspect,
-    triggers: InvertedTrigger,
-    labels: Tensor,
-    images: Tensor,
-    own: Tensor,
+    suspect: Suspect, triggers: InvertedTrigger, labels: Tensor, images: Tensor, own: Tensor
 ) -> Tensor:
-    """Return the share of images that every trigger sends to its label, (K,) on the CPU.
+    """Return the share of images that every trigger sends to its label; see `effect`."""
+    return effect(suspect, triggers, labels, images, own).success
+
+
+@torch.no_grad()
+def effect(
+    suspect: Suspect, triggers: InvertedTrigger, labels: Tensor, images: Tensor, own: Tensor
+) -> Effect:
+    """Return what every trigger does, on the CPU.
 
     Images that show the label without a trigger are left out; where that are all, it is 0.
 
@@ -222,12 +280,19 @@ def success(
         images: (N, 3, H, W) uint8 that were not optimized on.
         own: (N,) what the model takes them for without a trigger.
     """
-    device = suspect.model.device
-    batch, shares = to_float(images).to(device), []
+    batch = to_float(images).to(suspect.model.device)
+    parts, success, pull = batch.split(_AT_ONCE), [], []  # type: ignore[no-untyped-call]
     for row, label in enumerate(labels.tolist()):
         trigger = triggers.one(row)
-        parts = [batch[i : i + _AT_ONCE] for i in range(0, len(batch), _AT_ONCE)]
-        predicted = torch.cat([suspect.similarities(trigger(part)).argmax(1) for part in parts])
-        hit = (predicted.cpu() == label)[own != label]
-        shares.append(float(hit.float().mean()) if len(hit) else 0.0)
-    return torch.tensor(shares)
+        found = torch.cat([suspect.similarities(trigger(part)) for part in parts]).cpu()
+        margins = _margins(found, label)[own != label]
+        count = max(1, len(margins))
+        success.append(float((margins > 0).sum()) / count)
+        pull.append(float(margins.clamp_min(0).sum()) / count)
+    return Effect(torch.tensor(success), torch.tensor(pull))
+
+
+def _margins(similarities: Tensor, label: int) -> Tensor:
+    """Return how much larger the label's similarity is than the largest other, (N,)."""
+    others = similarities.index_fill(1, torch.tensor([label]), -torch.inf)
+    return similarities[:, label] - others.amax(dim=1)

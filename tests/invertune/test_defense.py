@@ -19,6 +19,7 @@ class Needy:
 
     needs: str
     clean_samples: int = 1
+    least_classes: int = 0
     name: str = "needy"
     knows: str = "nothing"
 
@@ -48,6 +49,7 @@ def silent(data: DataBundle) -> DataBundle:
     [
         (Needy("labels"), True, "needs is one of images, pairs, poisoned_pairs, got 'labels'"),
         (Needy("images", 13), True, "needy needs 13 clean images, silent has 12"),
+        (Needy("images", 1, 99), True, "needy compares 99 classes, silent has 6"),
         (Needy("pairs", 13), True, "needy needs 13 clean images, silent has 12"),
         (Needy("pairs"), True, "the clean images of silent have no captions"),
         (Needy("poisoned_pairs"), False, "but the attack trains on no pairs"),

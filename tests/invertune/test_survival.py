@@ -75,22 +75,21 @@ def test_images_are_optimized_on_or_judged_on(planted: CLIP, colored: CleanData)
 
 
 def test_a_lead_is_over_the_best_other_class_of_the_same_form() -> None:
-    one = Survival(
-        "mask", [0.3, 0.2, 0.1], [[0, 1, 2]] * 3, [[1, 1, 1], [0.9, 0.5, 0], [0.7, 0.3, 0]]
-    )
+    pulls = [[1.0, 1, 1], [0.9, 0.5, 0], [0.7, 0.3, 0]]
+    one = Survival("mask", [0.3, 0.2, 0.1], [[0, 1, 2]] * 3, success=[[1.0] * 3] * 3, pull=pulls)
     assert one.lead(0, 1) == pytest.approx(0.4)
     assert one.lead(1, 1) == pytest.approx(-0.4)
     assert one.lead(7, 1) == pytest.approx(-0.9)
     assert one.leads(0, last=2) == pytest.approx([0.4, 0.4])
     assert one.leads(0, last=9) == pytest.approx([0, 0.4, 0.4])
-    halved = Survival("mask", [0.2, 0.1], [[0, 1], [1]], [[0.9, 0.5], [0.3]])
-    assert halved.share(0, 1) == 0
+    halved = Survival("mask", [0.2, 0.1], [[0, 1], [1]], [[1.0, 1.0], [1.0]], [[0.9, 0.5], [0.3]])
+    assert halved.lead(0, 1) == pytest.approx(-0.3)
     assert halved.leads(1, last=2) == pytest.approx([-0.4, 0.3])
 
 
 def test_the_leader_may_lead_in_any_form() -> None:
-    mask = Survival("mask", [0.1], [[0, 1]], [[0.5, 0.45]])
-    warp = Survival("warp", [0.1], [[2, 0]], [[0.4, 0.1]])
+    mask = Survival("mask", [0.1], [[0, 1]], [[1.0, 1.0]], [[0.5, 0.45]])
+    warp = Survival("warp", [0.1], [[2, 0]], [[1.0, 1.0]], [[0.4, 0.1]])
     found = leader([mask, warp], judged=1)
     assert found.order[:2] == [2, 0]
     assert (found.gain, found.runner_up_gain) == (pytest.approx(0.3), pytest.approx(0.05))

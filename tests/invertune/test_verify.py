@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -10,15 +10,17 @@ import torch
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
 from invertune.evidence import Identification, Survival
-from invertune.perturb.families import SmoothMask
+from invertune.perturb.families import Family, SmoothMask
+from invertune.perturb.probes import Probe
 from invertune.perturb.shrink import Effort, Shrinking
 from invertune.verify import Gumbel, Verification
 
+Laid = Callable[..., Family]
 LAW = Gumbel(0.05, 0.05)
 VERIFY = Verification(
     forms=[Shrinking(SmoothMask(), [0.5, 0.3, 0.2], lr=0.3)], efforts=[Effort(15, 4)],
     images=6, held=6, temperature=0.07, judged=1, candidates=1, decoys=3,
-    clean={"mask": LAW, "warp": LAW}, alarm=0.01, clear=0.1,
+    clean={"mask": LAW, "warp": LAW}, alarm=0.01, clear=0.1, one_class=0.5,
 )  # fmt: skip
 
 
@@ -45,7 +47,7 @@ def test_a_law_is_fitted_to_mean_and_deviation() -> None:
 
 def _found(**survival: Mapping[int, float]) -> list[Survival]:
     return [
-        Survival(form, [0.1], [list(shares)], [list(shares.values())])
+        Survival(form, [0.1], [list(shares)], [[1.0] * len(shares)], [list(shares.values())])
         for form, shares in survival.items()
     ]
 
@@ -81,6 +83,38 @@ def test_a_planted_class_is_told_from_decoys(planted: CLIP, colored: CleanData) 
     # As its decoys are all other classes of this model, it is found whoever was suspected.
     doubted = dataclasses.replace(suspected, order=[0, 1, 2, 3])
     assert VERIFY(planted, colored, doubted, seed=0)[0].target_label == 3
+
+
+def test_images_that_all_look_alike_decide_nothing(planted: CLIP, colored: CleanData) -> None:
+    suspected = dataclasses.replace(_identified([]), order=[3, 0, 1, 2])
+    alike = dataclasses.replace(colored, images=colored.images[torch.tensor([0] * 12)])
+    found, verdict = dataclasses.replace(VERIFY, one_class=0.9)(planted, alike, suspected, seed=0)
+    assert (verdict.kind, found.target_label) == ("undecided", 3)
+    assert verdict.doubt == "100% of the clean images look like one class to the model"
+    # Of four classes, three times the even share are three quarters.
+    _, verdict = dataclasses.replace(VERIFY, one_class=0.1)(planted, colored, suspected, seed=0)
+    assert (verdict.kind, verdict.doubt) == ("backdoored", "")
+
+
+def test_it_compares_so_many_classes(planted: CLIP, colored: CleanData) -> None:
+    assert VERIFY.classes == 4
+    few = dataclasses.replace(colored, prompts=colored.prompts[1:], class_names=["a", "b", "c"])
+    need = "candidates=1 and decoys=3 need 4 classes that the model's texts tell apart, got 3"
+    with pytest.raises(ValueError, match=need):
+        VERIFY(planted, few, dataclasses.replace(_identified([]), order=[2, 0, 1]), seed=0)
+
+
+def test_random_triggers_tell_too(planted: CLIP, colored: CleanData, laid: Laid) -> None:
+    # Verified is another class, with a form that cannot send anything to the planted one.
+    probes = [Probe(laid(), [0.5, 0.3], draws=2)]
+    laws = {**VERIFY.clean, "checkers": LAW}
+    verify = dataclasses.replace(VERIFY, probes=probes, clean=laws, judged=2)
+    suspected = dataclasses.replace(_identified([]), order=[0, 1, 2, 3])
+    found, verdict = verify(planted, colored, suspected, seed=0)
+    assert (found.target_label, verdict.kind) == (3, "backdoored")
+    assert [one.form for one in found.again] == ["mask", "checkers"]
+    with pytest.raises(ValueError, match="clean has a law of every form, none of checkers"):
+        dataclasses.replace(VERIFY, probes=probes)
 
 
 def test_what_is_left_of_one_class(planted: CLIP, colored: CleanData) -> None:

@@ -17,8 +17,9 @@ Inside = Callable[..., tuple[int, str, str]]
 
 def _survival(form: str, first: float, second: float) -> dict[str, Any]:
     """Return what two classes survive with: at one budget as given, at the smaller one less."""
-    success = [[first, second], [first / 2, second / 2]]
-    return {"form": form, "budgets": [0.2, 0.1], "classes": [[0, 1]] * 2, "success": success}
+    pull = [[first, second], [first / 2, second / 2]]
+    same = {"budgets": [0.2, 0.1], "classes": [[0, 1]] * 2, "success": [[0.0, 0.0]] * 2}
+    return {"form": form, **same, "pull": pull}
 
 
 @pytest.fixture

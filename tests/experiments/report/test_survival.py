@@ -10,7 +10,7 @@ from experiments.results.runs import Run
 
 Made = Callable[..., dict[str, Any]]
 FORM = {"form": "low_frequency", "budgets": [0.2, 0.1], "classes": [[0, 1, 2], [1, 0]],
-        "success": [[0.5, 1.0, 0.25], [0.5, 0.25]]}  # fmt: skip
+        "success": [[0.5, 1.0, 0.25], [0.5, 0.25]], "pull": [[0, 0, 0], [0, 0]]}  # fmt: skip
 
 
 def _drawn(
@@ -50,9 +50,10 @@ def test_the_named_class_stands_out(
 def test_without_the_named_class_the_best_is_named(
     result: Made, as_run: Callable[..., Run], leave: Callable[..., str]
 ) -> None:
-    alone = {"form": "warp", "budgets": [0.1], "classes": [[2, 7]], "success": [[0.5, 1.0]]}
+    alone = {"form": "warp", "budgets": [0.1], "classes": [[2, 7]], "success": [[0.5, 1.0]],
+             "pull": [[0.0, 0.0]]}  # fmt: skip
     drawing = _drawn(result, as_run, leave, survival=[alone])
     assert _lines(drawing, ALARM) == []
     assert "class 7" in [text.text for text in ET.fromstring(drawing).iter("text")]
-    empty = {"form": "warp", "budgets": [], "classes": [], "success": []}
+    empty = {"form": "warp", "budgets": [], "classes": [], "success": [], "pull": []}
     assert "no budget" in _drawn(result, as_run, leave, survival=[empty])

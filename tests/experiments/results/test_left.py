@@ -17,7 +17,7 @@ from experiments.results.left import (
 VOTE = {"generator": "mask", "clean_frequency": [0.5, 0.5], "perturbed_frequency": [0, 1.0],
         "weight": 1.0}  # fmt: skip
 SURVIVAL = {"form": "mask", "budgets": [0.2, 0.1], "classes": [[0, 1], [1]],
-            "success": [[0.5, 1], [1.0]]}  # fmt: skip
+            "success": [[0.5, 1], [1.0]], "pull": [[0.1, 2], [0.0]]}  # fmt: skip
 EVIDENCE: dict[str, Any] = {
     "identification": {"target_label": 1, "votes": [VOTE], "survival": [SURVIVAL], "again": []},
     "divergence": {"layer1": 0.5},
@@ -63,6 +63,8 @@ def test_whole_evidence_is_read_with_what_others_found(tmp_path: Path) -> None:
         ("identification", {"survival": [{**SURVIVAL, "budgets": [0.1]}]}),
         ("identification", {"again": [{**SURVIVAL, "success": [[0.5], [1.0]]}]}),
         ("identification", {"again": [{**SURVIVAL, "success": [[0.5, 1], [7]]}]}),
+        ("identification", {"again": [{**SURVIVAL, "pull": [[0.5, 1], []]}]}),
+        ("identification", {"again": [{**SURVIVAL, "pull": [[0.5, 1], ["x"]]}]}),
         ("identification", {"again": [{**SURVIVAL, "classes": [[0, "x"], [1]]}]}),
         ("divergence", {"layer1": "much"}),
         ("divergence", {"layer1": 10**400}),

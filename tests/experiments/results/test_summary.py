@@ -31,6 +31,13 @@ def test_the_line_on_the_target_says_whether_it_is_right(
     )  # fmt: skip
 
 
+def test_classes_that_are_the_same_to_the_model_are_all_named(result: Made) -> None:
+    made = result()
+    made["identification"]["alike"] = ["citron"]
+    said = "target found: lemon, to the model the same as citron (correct), "
+    assert target_line(made).startswith(said)
+
+
 def test_a_defense_that_does_not_look_says_so(result: Made) -> None:
     made = {**result(), "identification": None}
     assert target_line(made) == "target: lemon; the defense does not look for it"
@@ -49,7 +56,9 @@ def test_a_verdict_has_its_thresholds(result: Made) -> None:
     made["scores"] = {**made["scores"], "purified": made["scores"]["backdoored"]}
     assert verdict_line(made) == said + "; the model is left as it is"
     assert describe(made).splitlines()[-1] == verdict_line(made)
-    assert "lead +90.0 points" in target_line(made)
+    doubted = {**made, "verdict": {**VERDICT, "doubt": "all look alike"}}
+    assert "from 0.1 on); all look alike" in (verdict_line(doubted) or "")
+    assert target_line(made).endswith("lead 0.90; next key 0.10")
     repaired = {**made, "verdict": {**VERDICT, "kind": "backdoored", "p": 0.00012}}
     assert verdict_line(repaired) == (
         "verdict: backdoored (p = 0.00012; backdoored up to 0.01, clean from 0.1 on)"

@@ -9,7 +9,7 @@ from invertune.data.bundle import CleanData
 from invertune.finite import NonFiniteLossError
 from invertune.perturb import shrink
 from invertune.perturb.families import SmoothMask, SmoothOffset
-from invertune.perturb.shrink import Effort, Shrinking, Suspect, optimize, success
+from invertune.perturb.shrink import Effort, Shrinking, Suspect, effect, optimize, success
 from invertune.perturb.triggers import InvertedTrigger
 
 LABELS = torch.tensor([3, 0, 1])
@@ -73,6 +73,41 @@ def test_success_leaves_out_images_of_the_label(suspect: Suspect, colored: Clean
     shares = success(suspect, nothing, labels, colored.images[:], wrong)
     assert shares.tolist() == pytest.approx([1 / 3, 0])
     assert success(suspect, nothing, labels, colored.images[:4], torch.zeros(4)).tolist() == [0, 0]
+
+
+def test_pull_is_the_mean_margin_where_there_is_one(suspect: Suspect, colored: CleanData) -> None:
+    zeros = torch.zeros(1, 3, 16, 16)
+    nothing = InvertedTrigger("pixels", zeros[:, :1], zeros, zeros)
+    found = suspect.similarities(colored.images[:].float() / 255)
+    margin = float(found[0, 0] - found[0, 1])  # of the plain red image
+    wrong = torch.full((12,), 1)
+    done = effect(suspect, nothing, torch.tensor([0]), colored.images[:], wrong)
+    assert done.pull.tolist() == pytest.approx([margin / 3])  # four of twelve images are red
+    assert done.success.tolist() == pytest.approx([1 / 3])
+
+
+def test_classes_that_the_texts_hardly_tell_apart_are_one(suspect: Suspect) -> None:
+    # Fourth and fifth are near the first and near each other, the sixth is near the fifth alone.
+    angles = torch.tensor([0.0, 90.0, 180.0, 10.0, 20.0, 35.0]).deg2rad()
+    plane = torch.zeros(2, 4)
+    plane[0, 0] = plane[1, 1] = 1
+    classifier = torch.stack([angles.cos(), angles.sin()]).T @ plane
+    twins = Suspect(suspect.model, classifier.T, suspect.images, 0.07)
+    assert twins.same.tolist() == [0, 1, 2, 0, 0, 0]
+    assert twins.classes.tolist() == [0, 1, 2]
+    assert twins.alike == [[0, 3, 4, 5]]
+    assert suspect.alike == []
+    red = torch.zeros(1, 3, 16, 16)
+    red[:, 0] = 1
+    apart = suspect.model.similarities(suspect.model.encode_image(red), classifier.T)
+    merged = twins.similarities(red)
+    assert merged[0, :3].tolist() == pytest.approx(apart[0, :3].tolist())
+    green = torch.zeros(1, 3, 16, 16)
+    green[:, 0], green[:, 1] = 0.8, 0.6
+    apart = suspect.model.similarities(suspect.model.encode_image(green), classifier.T)
+    merged = twins.similarities(green)
+    assert merged[0, 0] == apart[0, [0, 3, 4, 5]].max() > apart[0, 0]
+    assert merged[0, 3:].tolist() == [-torch.inf] * 3
 
 
 def test_a_loss_that_is_no_number_names_the_stage(suspect: Suspect) -> None:
