@@ -60,8 +60,14 @@ class CLIP(nn.Module):
         """Return image features, (B, D) float32 of unit norm, of (B, 3, H, W) in [0, 1].
 
         Raises:
-            ValueError: If one is not finite; a model in training mode has its loss looked at.
+            ValueError: If they are of another size than the model takes, or a feature is not
+                finite; a model in training mode has its loss looked at.
         """
+        side, (height, width) = self.image_size, images.shape[-2:]
+        if (height, width) != (side, side):
+            raise ValueError(
+                f"{self.name} takes images of {side} x {side} pixels, got {width} x {height}"
+            )
         normalized = self.normalize(images).contiguous(memory_format=torch.channels_last)
         features = F.normalize(self.visual(normalized).float(), dim=-1)
         return features if self.training else self._finite(features, "image")

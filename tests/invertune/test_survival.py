@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ import torch
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
 from invertune.evidence import Survival
-from invertune.perturb.families import SmoothMask, SmoothOffset
+from invertune.perturb.families import Family, SmoothMask, SmoothOffset
+from invertune.perturb.probes import Probe
 from invertune.perturb.shrink import Effort, Shrinking
 from invertune.survival import Pool, SurvivalScan, leader
 
@@ -34,6 +36,16 @@ def test_the_planted_class_survives(planted: CLIP, colored: CleanData) -> None:
     assert offset.budgets == [0.05]
     assert all(len(labels) == 2 for labels in mask.classes)
     assert all(0 <= share <= 1 for shares in mask.success for share in shares)
+
+
+def test_random_triggers_stand_beside_the_forms(
+    planted: CLIP, colored: CleanData, laid: Callable[..., Family]
+) -> None:
+    scan = dataclasses.replace(SCAN, forms=SCAN.forms[1:], probes=[Probe(laid(), [0.5], draws=2)])
+    found = scan(planted, colored, seed=0)
+    assert [one.form for one in found.survival] == ["low_frequency", "checkers"]
+    assert found.survival[1].classes == [[0, 1, 2, 3]]
+    assert colored.class_names[found.target_label] == "planted"
 
 
 def test_the_seed_alone_decides(planted: CLIP, colored: CleanData) -> None:

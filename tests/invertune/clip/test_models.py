@@ -46,6 +46,12 @@ def test_features_have_unit_norm(tiny: Tiny, kind: str) -> None:
 
 
 @both
+def test_images_of_another_size_are_one_clear_line(tiny: Tiny, kind: str) -> None:
+    with pytest.raises(ValueError, match="takes images of 32 x 32 pixels, got 32 x 16"):
+        tiny(kind).encode_image(_images(2, 32)[:, :, :16])
+
+
+@both
 def test_pixels_are_normalized_once(tiny: Tiny, kind: str) -> None:
     model, images = tiny(kind), _images(3, 32)
     mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
