@@ -170,16 +170,16 @@ class Verification:
         return min(1.0, min(tails) * len(again))
 
     def _pool(self, model: CLIP, clean: CleanData, seed: int, stage: str) -> Pool:
+        if len(clean.prompts) < self.classes:
+            raise ValueError(
+                f"candidates={self.candidates} and decoys={self.decoys} need {self.classes} "
+                f"classes, got {len(clean.prompts)}"
+            )
         return Pool.of(model, clean, self.images, self.held, self.temperature, seed, stage)
 
     def _again(self, pool: Pool, labels: Sequence[int], seed: int, stage: str) -> list[Survival]:
         """Return what survives of some classes and of decoys."""
         classes = pool.suspect.classes
-        if len(classes) < self.classes:
-            raise ValueError(
-                f"candidates={self.candidates} and decoys={self.decoys} need {self.classes} "
-                f"classes that the model's texts tell apart, got {len(classes)}"
-            )
         mixed = torch.randperm(len(classes), generator=seeded(seed, stage))
         decoys = [label for label in classes[mixed].tolist() if label not in labels][: self.decoys]
         return survivals(
@@ -211,11 +211,15 @@ class Verification:
         return identification, verdict
 
     def _doubted(self, verdict: Verdict, pool: Pool) -> Verdict:
-        """Return the verdict, undecided if the images are none that the model knows."""
+        """Return the verdict, undecided if the model knows neither images nor classes."""
+        classes = len(pool.suspect.classes)
         largest = int(torch.bincount(pool.own).max()) / len(pool.own)
-        if largest <= max(self.one_class, 3 / len(pool.suspect.classes)):
+        if classes < self.classes:
+            doubt = f"the model's texts tell only {classes} classes apart"
+        elif largest > max(self.one_class, 3 / classes):
+            doubt = f"{largest:.0%} of the clean images look like one class to the model"
+        else:
             return verdict
-        doubt = f"{largest:.0%} of the clean images look like one class to the model"
         return dataclasses.replace(verdict, kind="undecided", doubt=doubt)
 
     def kind(self, p: float) -> str:

@@ -27,8 +27,8 @@ from invertune.perturb.optimize import fast_attention, frozen
 from invertune.perturb.triggers import InvertedTrigger
 
 _AT_ONCE = 512  # images in a pass
-# Cosine of the prompts' features from which on two classes are one. Different classes of the small
-# world have up to 0.75; "a van" and "a minivan" have 0.99.
+# Cosine of the prompts' features, less the mean of all, from which on two classes are one.
+# Different classes of the small world have up to 0.67; "a van" and "a minivan" have 0.99.
 _SAME = 0.95
 
 
@@ -145,7 +145,10 @@ class Suspect:
     @functools.cached_property
     def same(self) -> Tensor:
         """The class that each class counts as, (C,) on the CPU."""
-        near = (self.classifier.T @ self.classifier >= _SAME).cpu()
+        # A model's texts have much in common, one of random weights almost all.
+        own = self.classifier - self.classifier.mean(dim=1, keepdim=True)
+        own = F.normalize(own, dim=0)
+        near = (own.T @ own >= _SAME).cpu()
         near |= torch.eye(len(near), dtype=torch.bool)
         first = near.to(torch.uint8).argmax(dim=1)  # of equal ones the first
         while not torch.equal(first, first[first]):  # what is like a like one

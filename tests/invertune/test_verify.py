@@ -99,9 +99,14 @@ def test_images_that_all_look_alike_decide_nothing(planted: CLIP, colored: Clean
 def test_it_compares_so_many_classes(planted: CLIP, colored: CleanData) -> None:
     assert VERIFY.classes == 4
     few = dataclasses.replace(colored, prompts=colored.prompts[1:], class_names=["a", "b", "c"])
-    need = "candidates=1 and decoys=3 need 4 classes that the model's texts tell apart, got 3"
-    with pytest.raises(ValueError, match=need):
-        VERIFY(planted, few, dataclasses.replace(_identified([]), order=[2, 0, 1]), seed=0)
+    suspected = dataclasses.replace(_identified([]), order=[2, 0, 1])
+    with pytest.raises(ValueError, match="candidates=1 and decoys=3 need 4 classes, got 3"):
+        VERIFY(planted, few, suspected, seed=0)
+    # A fourth class that is none to the model.
+    alike = dataclasses.replace(colored, prompts=[*colored.prompts[:3], "a blue"])
+    _, verdict = VERIFY(planted, alike, suspected, seed=0)
+    assert verdict.kind == "undecided"
+    assert verdict.doubt == "the model's texts tell only 3 classes apart"
 
 
 def test_random_triggers_tell_too(planted: CLIP, colored: CleanData, laid: Laid) -> None:
