@@ -183,6 +183,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "one_trigger": {
         "invert.forms.1": None,
         "invert.forms.3": None,
+        "invert.forms.4": None,
         "invert.forms.2": None,
         "invert.starts": 1,
         "invert.kept": 1,

@@ -20,6 +20,7 @@ from invertune.identify import TargetIdentification
 from invertune.invert import TriggerInversion
 from invertune.invertune import InverTune
 from invertune.shrinking_inversion import ShrinkingInversion
+from invertune.survival import Pool
 from invertune.verify import Verification
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -65,6 +66,9 @@ class Settled(Verification):
     ) -> tuple[Identification, Verdict]:
         found, verdict = super().decide(found, again)
         return found, replace(verdict, p=(p := self.verdicts.pop(0)), kind=self.kind(p))
+
+    def _doubted(self, verdict: Verdict, pool: Pool) -> Verdict:
+        return verdict  # the tiny model hardly knows its classes
 
     def left(self, *args: Any, **kwargs: Any) -> float:
         super().left(*args, **kwargs)
