@@ -149,6 +149,12 @@ def taught(tiny_spec: Callable[[str], ModelSpec], plain: DataBundle) -> Callable
 
 
 @pytest.fixture
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in float32 on every processor, for tests of what bfloat16 rounds away."""
+    monkeypatch.setattr("invertune.clip.encode.fast_bfloat16", lambda: False)
+
+
+@pytest.fixture
 def state() -> Callable[[CLIP], dict[str, Tensor]]:
     """Return copies of all tensors of a model by name, those that no file keeps included."""
 

@@ -48,7 +48,9 @@ class Images:
         """Read the pictures of some indices, (B,), of a mask, (N,) bool, or of a slice."""
         if isinstance(self.source, Tensor):
             return self.source[chosen]
-        return self.source(self._indices(chosen))
+        # Pictures are what they are, in whatever precision a model looks at them.
+        with torch.autocast("cpu", enabled=False):
+            return self.source(self._indices(chosen))
 
     def take(self, chosen: Tensor | slice) -> Images:
         """Return the chosen pictures without reading them."""

@@ -55,6 +55,7 @@ def test_the_triplet_loss_by_hand() -> None:
     assert triplet_loss(features, positives, negatives, 0.5).item() == pytest.approx(3 / 3)
 
 
+@pytest.mark.usefixtures("float32")
 @pytest.mark.parametrize("weight", [0.0, 1000.0], ids=["text", "images"])
 def test_badclip_each_term_alone_moves_images_to_the_targets(
     taught: Taught, plain: DataBundle, weight: float

@@ -45,6 +45,7 @@ def test_losses_by_hand() -> None:
 
 
 @both
+@pytest.mark.usefixtures("float32")
 def test_badencoder_starts_from_where_the_clean_model_is(
     taught: Taught, plain: DataBundle, kind: str
 ) -> None:

@@ -102,3 +102,16 @@ def test_pictures_come_in_any_form() -> None:
 def test_a_wrong_count_is_named() -> None:
     with pytest.raises(ValueError, match="there are 10 pictures, count says 9"):
         Images(PICTURES, 9)
+
+
+def test_pictures_are_the_same_in_any_precision() -> None:
+    def drawn(index: Tensor) -> Tensor:
+        shades = torch.linspace(0.1, 1, 10)[index].view(-1, 1)
+        pictures: Tensor = (shades @ torch.full((1, 12), 201.3)).round().to(torch.uint8)
+        return pictures.view(-1, 3, 2, 2)
+
+    images, index = Images(drawn, 10), torch.arange(10)
+    plain = images[index]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not torch.equal(drawn(index), plain)  # what is multiplied here is rounded
+        assert torch.equal(images[index], plain)
