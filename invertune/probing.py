@@ -6,7 +6,6 @@ to any change of a kind, as those of global triggers often do, and is blind to p
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,4 +51,4 @@ class RandomProbes:
         """
         pool = Pool.of(model, clean, 0, self.held, 1.0, seed, "probes")
         found = probed(pool, self.probes, seed=seed, stage="probes")
-        return dataclasses.replace(leader(found, self.judged), alike=pool.suspect.alike)
+        return leader(found, self.judged, pool.suspect.alike)

@@ -9,7 +9,6 @@ that a target needs a smaller trigger than other classes is Neural Cleanse's (Wa
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +62,8 @@ class Pool:
         """Draw both parts, by ``seed`` and ``stage``.
 
         Raises:
-            ValueError: If there are fewer images than both together.
+            ValueError: If there are fewer images than both together, or no two classes that the
+                model's texts tell apart.
         """
         if len(clean.images) < images + held:
             raise ValueError(
@@ -75,6 +75,9 @@ class Pool:
         classifier = zero_shot_classifier(model, clean.prompts, clean.templates)
         judged = clean.images[second]
         suspect = Suspect(model, classifier, clean.images[first], temperature)
+        if len(suspect.classes) < 2:
+            count = len(clean.prompts)
+            raise ValueError(f"the model's texts tell none of the {count} classes apart")
         features = encode_images(model, judged).to(model.device)
         largest = suspect.classified(features).topk(2, dim=1)
         margin = float((largest.values[:, 0] - largest.values[:, 1]).mean())
@@ -127,8 +130,7 @@ class SurvivalScan:
             NonFiniteLossError: If a loss becomes NaN or infinite.
         """
         pool = Pool.of(model, clean, self.images, self.held, self.temperature, seed, "scan")
-        found = leader(self.scan(pool, seed=seed), self.judged)
-        return dataclasses.replace(found, alike=pool.suspect.alike)
+        return leader(self.scan(pool, seed=seed), self.judged, pool.suspect.alike)
 
     def passes(self, classes: int) -> int:
         """Return how many images all forms send forth and back through a model of so many classes.
@@ -246,11 +248,18 @@ def _effort(efforts: Sequence[Effort], place: int) -> Effort:
     return efforts[min(place, len(efforts) - 1)]
 
 
-def leader(survival: Sequence[Survival], judged: int) -> Identification:
+def leader(
+    survival: Sequence[Survival], judged: int, alike: Sequence[Sequence[int]] = ()
+) -> Identification:
     """Return the class that leads furthest in any form, at any of the ``judged`` smallest budgets.
 
     The gain is how far it stands above the best other class of that form at that budget; the
     runner-up is the next class by its furthest lead.
+
+    Args:
+        survival: What survived, by form.
+        judged: How many of the smallest budgets count.
+        alike: Groups of classes that count as one.
     """
     known = sorted({label for one in survival for labels in one.classes for label in labels})
     leads = {
@@ -264,4 +273,5 @@ def leader(survival: Sequence[Survival], judged: int) -> Identification:
         runner_up_gain=leads[order[1]],
         order=order,
         survival=list(survival),
+        alike=[list(group) for group in alike],
     )

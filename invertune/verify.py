@@ -147,7 +147,6 @@ class Verification:
         """
         pool = self._pool(model, clean, seed, "verify")
         again = self._again(pool, found.order[: self.candidates], seed, "verify")
-        again += probed(pool, self.probes, seed=seed, stage="verify")
         found, verdict = self.decide(found, again)
         return found, self._doubted(verdict, pool)
 
@@ -165,7 +164,6 @@ class Verification:
         label, *_ = order
         pool = self._pool(model, clean, seed, stage)
         again = self._again(pool, order[: self.candidates], seed, stage)
-        again += probed(pool, self.probes, seed=seed, stage=stage)
         tails = [self.clean[one.form].tail(max(one.leads(label, self.judged))) for one in again]
         return min(1.0, min(tails) * len(again))
 
@@ -178,13 +176,13 @@ class Verification:
         return Pool.of(model, clean, self.images, self.held, self.temperature, seed, stage)
 
     def _again(self, pool: Pool, labels: Sequence[int], seed: int, stage: str) -> list[Survival]:
-        """Return what survives of some classes and of decoys."""
+        """Return what survives of some classes and of decoys, and what random triggers do."""
         classes = pool.suspect.classes
         mixed = torch.randperm(len(classes), generator=seeded(seed, stage))
         decoys = [label for label in classes[mixed].tolist() if label not in labels][: self.decoys]
-        return survivals(
-            pool, self.forms, self.efforts, torch.tensor([*labels, *decoys]), seed=seed, stage=stage
-        )
+        compared = torch.tensor([*labels, *decoys])
+        found = survivals(pool, self.forms, self.efforts, compared, seed=seed, stage=stage)
+        return found + probed(pool, self.probes, seed=seed, stage=stage)
 
     def decide(
         self, found: Identification, again: Sequence[Survival]

@@ -170,10 +170,10 @@ def _reference(model: CLIP, data: CleanData, target: int) -> tuple[Tensor, Tenso
     return mask.detach(), pattern.detach()
 
 
+@pytest.mark.usefixtures("float32")
 def test_the_released_codes_reading_is_its_loop(
-    tiny: Callable[[str], CLIP], data: DataBundle, monkeypatch: pytest.MonkeyPatch
+    tiny: Callable[[str], CLIP], data: DataBundle
 ) -> None:
-    monkeypatch.setattr("invertune.clip.encode.fast_bfloat16", lambda: False)
     model = tiny("vit")
     mask, pattern = _reference(model, data.clean, 1)
     wanted = (pattern * STD + MEAN).clamp(0, 1)

@@ -84,6 +84,9 @@ def test_images_are_optimized_on_or_judged_on(planted: CLIP, colored: CleanData)
     assert len(pool.own) == 7
     with pytest.raises(ValueError, match="images=6 and held=7 need 13 clean images, got 12"):
         Pool.of(planted, numbered, 6, 7, 0.07, seed=0, stage="scan")
+    red = dataclasses.replace(colored, prompts=["red", "a red"])
+    with pytest.raises(ValueError, match="the model's texts tell none of the 2 classes apart"):
+        Pool.of(planted, red, 6, 6, 0.07, seed=0, stage="scan")
 
 
 def test_a_lead_is_over_the_best_other_class_of_the_same_form() -> None:

@@ -28,9 +28,7 @@ CODE = ActivationTuning(
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("invertune.clip.encode.fast_bfloat16", lambda: False)
+pytestmark = pytest.mark.usefixtures("float32")
 
 
 def _reference(model: CLIP, data: DataBundle, trigger: InvertedTrigger, every: int = 0) -> CLIP:
