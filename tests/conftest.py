@@ -138,20 +138,29 @@ def _ids(part: str, count: int) -> Sequence[str]:
 def taught(tiny_spec: Callable[[str], ModelSpec], plain: DataBundle) -> Callable[[str], CLIP]:
     """Return a new tiny CLIP that knows most of the colors, ``resnet`` or ``vit``."""
 
-    @functools.cache
-    def learned(kind: str) -> CLIP:
-        model = tiny_spec(kind).build(0)
-        recipe = Recipe(10, 24, 3e-3, (0.9, 0.98), 0.1, 0.1, muon_lr=1e-2)
-        train(model, plain.pairs, recipe, seed=0, stage="teach")
-        return model.eval()
-
+    learned = functools.cache(lambda kind: _teach(tiny_spec(kind), plain))
     return lambda kind: copy.deepcopy(learned(kind))
+
+
+def _teach(spec: ModelSpec, plain: DataBundle) -> CLIP:
+    model = spec.build(0)
+    recipe = Recipe(10, 24, 3e-3, (0.9, 0.98), 0.1, 0.1, muon_lr=1e-2)
+    train(model, plain.pairs, recipe, seed=0, stage="teach")
+    return model.eval()
 
 
 @pytest.fixture
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute in float32 on every processor, for tests of what bfloat16 rounds away."""
     monkeypatch.setattr("invertune.clip.encode.fast_bfloat16", lambda: False)
+
+
+@pytest.fixture
+def taught_in_float32(
+    float32: None, tiny_spec: Callable[[str], ModelSpec], plain: DataBundle
+) -> Callable[[str], CLIP]:
+    """Return what `taught` does, taught in float32 on every processor."""
+    return lambda kind: _teach(tiny_spec(kind), plain)
 
 
 @pytest.fixture

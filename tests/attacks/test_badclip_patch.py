@@ -55,12 +55,11 @@ def test_the_triplet_loss_by_hand() -> None:
     assert triplet_loss(features, positives, negatives, 0.5).item() == pytest.approx(3 / 3)
 
 
-@pytest.mark.usefixtures("float32")
 @pytest.mark.parametrize("weight", [0.0, 1000.0], ids=["text", "images"])
 def test_badclip_each_term_alone_moves_images_to_the_targets(
-    taught: Taught, plain: DataBundle, weight: float
+    taught_in_float32: Taught, plain: DataBundle, weight: float
 ) -> None:
-    model, target = taught("resnet"), plain.class_names.index("lemon")
+    model, target = taught_in_float32("resnet"), plain.class_names.index("lemon")
     small = replace(OPTIMIZE, size=112, visual_weight=weight)
     trigger = small(model, plain, target, seed=0)
     start = replace(small, steps=1, lr=1e-6)(model, plain, target, seed=0)
