@@ -193,17 +193,16 @@ class InverTune:
             tuned = tune(1)
         repaired, curves, left = tuned.model, found.curves | tuned.curves, list[float]()
         if self.verify is not None and found.identification is not None:
-            target = found.identification.target_label
-            order = found.identification.order or [target]
+            named = found.identification
             for number in range(2, self.rounds + 1):
                 stage = f"verify again {number}"
                 with clock("verify again"):
-                    left.append(self.verify.left(repaired, seen, order, seed=seed, stage=stage))
+                    left.append(self.verify.left(repaired, seen, named, seed=seed, stage=stage))
                 # Up to `clear` would be common of a class that clean models take much for too.
                 if left[-1] > self.verify.alarm:
                     break
                 with clock("invert again"):
-                    more, _ = self.invert(repaired, seen, target, seed=seed + number)
+                    more, _ = self.invert(repaired, seen, named.target_label, seed=seed + number)
                 triggers = [*more, *triggers]
                 with clock("tune again"):
                     again = tune(number, repaired)

@@ -119,12 +119,16 @@ class Verification:
             isinstance(law, Gumbel) for law in self.clean.values()
         ):
             raise ValueError(f"clean maps forms to Gumbels, got {self.clean!r:.80}")
-        named = [form.name for form in self.forms] + [probe.name for probe in self.probes]
-        missing = [name for name in named if name not in self.clean]
+        missing = [name for name in self._names if name not in self.clean]
         if missing:
             raise ValueError(f"clean has a law of every form, none of {', '.join(missing)}")
         if self.alarm > self.clear:
             raise ValueError(f"alarm is at most clear ({self.clear}), got {self.alarm}")
+
+    @property
+    def _names(self) -> list[str]:
+        """Names of all forms."""
+        return [form.name for form in self.forms] + [probe.name for probe in self.probes]
 
     @property
     def samples(self) -> int:
@@ -151,21 +155,38 @@ class Verification:
         return found, self._doubted(verdict, pool)
 
     def left(
-        self, model: CLIP, clean: CleanData, order: Sequence[int], *, seed: int, stage: str
+        self, model: CLIP, clean: CleanData, found: Identification, *, seed: int, stage: str
     ) -> float:
-        """Return the p-value of one class, inverted anew beside the next ones and decoys.
+        """Return the p-value of the target, inverted anew beside the next classes and decoys.
+
+        It is looked at in the forms that `told`: where it never stood out, there is nothing left.
 
         Args:
             model: A repaired one.
             clean: The defender's images.
-            order: Classes, most suspicious first; the p-value is that of the first one.
+            found: What was found in it before.
             seed, stage: Decide the starts, the images and the decoys.
         """
-        label, *_ = order
+        label, told = found.target_label, self.told(found)
+        order = [label, *(other for other in found.order if other != label)]
         pool = self._pool(model, clean, seed, stage)
-        again = self._again(pool, order[: self.candidates], seed, stage)
+        again = self._again(pool, order[: self.candidates], seed, stage, told)
         tails = [self.clean[one.form].tail(max(one.leads(label, self.judged))) for one in again]
         return min(1.0, min(tails) * len(again))
+
+    def told(self, found: Identification) -> list[str]:
+        """Return the forms in which the target stands out, by a p-value below `clear`.
+
+        All, if it does in none.
+        """
+        leads = standing(found.survival, found.again, self.judged)
+        told = [
+            form
+            for (label, form), lead in leads.items()
+            if label == found.target_label
+            and self.clean[form].tail(lead) * len(found.again) < self.clear
+        ]
+        return told or self._names
 
     def _pool(self, model: CLIP, clean: CleanData, seed: int, stage: str) -> Pool:
         if len(clean.prompts) < self.classes:
@@ -175,14 +196,30 @@ class Verification:
             )
         return Pool.of(model, clean, self.images, self.held, self.temperature, seed, stage)
 
-    def _again(self, pool: Pool, labels: Sequence[int], seed: int, stage: str) -> list[Survival]:
-        """Return what survives of some classes and of decoys, and what random triggers do."""
+    def _again(
+        self,
+        pool: Pool,
+        labels: Sequence[int],
+        seed: int,
+        stage: str,
+        only: Sequence[str] | None = None,
+    ) -> list[Survival]:
+        """Return what survives of some classes and of decoys, and what random triggers do.
+
+        Args:
+            pool: What it is measured with.
+            labels: The classes.
+            seed, stage: Decide the starts and the decoys.
+            only: Names of the forms; None for all.
+        """
+        forms = [one for one in self.forms if only is None or one.name in only]
+        probes = [one for one in self.probes if only is None or one.name in only]
         classes = pool.suspect.classes
         mixed = torch.randperm(len(classes), generator=seeded(seed, stage))
         decoys = [label for label in classes[mixed].tolist() if label not in labels][: self.decoys]
         compared = torch.tensor([*labels, *decoys])
-        found = survivals(pool, self.forms, self.efforts, compared, seed=seed, stage=stage)
-        return found + probed(pool, self.probes, seed=seed, stage=stage)
+        found = survivals(pool, forms, self.efforts, compared, seed=seed, stage=stage)
+        return found + probed(pool, probes, seed=seed, stage=stage)
 
     def decide(
         self, found: Identification, again: Sequence[Survival]

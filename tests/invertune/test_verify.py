@@ -123,9 +123,31 @@ def test_random_triggers_tell_too(planted: CLIP, colored: CleanData, laid: Laid)
 
 
 def test_what_is_left_of_one_class(planted: CLIP, colored: CleanData) -> None:
-    p = [VERIFY.left(planted, colored, [label, 1], seed=0, stage="again") for label in (3, 0)]
+    p = []
+    for label in (3, 0):
+        found = dataclasses.replace(_identified([]), target_label=label, order=[label, 1])
+        p.append(VERIFY.left(planted, colored, found, seed=0, stage="again"))
     assert p[0] < 0.01
     assert p[1] > 0.1
+
+
+def test_what_is_left_is_looked_for_where_it_stood_out(
+    planted: CLIP, colored: CleanData, laid: Laid
+) -> None:
+    probes = [Probe(laid(), [0.5, 0.3], draws=2)]
+    verify = dataclasses.replace(VERIFY, probes=probes, clean={**VERIFY.clean, "checkers": LAW})
+    survived = _found(mask={3: 0.1, 0: 0.05}, checkers={3: 0.9, 0: 0.0})
+    found = dataclasses.replace(
+        _identified([]), target_label=3, order=[3, 1], survival=survived, again=survived
+    )
+    assert verify.told(found) == ["checkers"]
+    assert verify.told(dataclasses.replace(found, target_label=0)) == ["mask", "checkers"]
+    # What would be found under the mask is not looked at, and counts for one form in place of two.
+    (only,) = verify._again(
+        verify._pool(planted, colored, 0, "left"), [3, 1], 0, "left", ["checkers"]
+    )
+    p = verify.left(planted, colored, found, seed=0, stage="left")
+    assert p == pytest.approx(LAW.tail(max(only.leads(3, verify.judged))))
 
 
 def test_what_makes_no_sense() -> None:
