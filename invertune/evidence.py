@@ -130,8 +130,12 @@ class Identification:
     @property
     def targets(self) -> list[int]:
         """The target, and the classes that count as one with it."""
-        groups = (group for group in self.alike if self.target_label in group)
-        return next(groups, [self.target_label])
+        return self.group(self.target_label)
+
+    def group(self, label: int) -> list[int]:
+        """Return a class, and those that count as one with it."""
+        groups = (group for group in self.alike if label in group)
+        return next(groups, [label])
 
 
 @dataclass(frozen=True)

@@ -175,6 +175,10 @@ class InverTune:
         if not found.triggers:
             return Purified(copy.deepcopy(model), found)
 
+        named = found.identification
+        inverted = [] if named is None else self._labels(named, found.verdict)
+        suspected = [alike for label in inverted if named for alike in named.group(label)]
+
         def tune(number: int, start: CLIP | None = None) -> Tuned:
             def refresh(
                 tuned: CLIP, triggers: Sequence[InvertedTrigger], step: int
@@ -185,15 +189,14 @@ class InverTune:
 
             return self.tune(
                 model, clean, triggers, seed=seed, checkpoint=checkpoint, start=start,
-                refresh=refresh, number=number,
+                refresh=refresh, number=number, suspected=suspected,
             )  # fmt: skip
 
         clock, triggers = Clock(), list(found.triggers)
         with clock("tune"):
             tuned = tune(1)
         repaired, curves, left = tuned.model, found.curves | tuned.curves, list[float]()
-        if self.verify is not None and found.identification is not None:
-            named = found.identification
+        if self.verify is not None and named is not None:
             for number in range(2, self.rounds + 1):
                 stage = f"verify again {number}"
                 with clock("verify again"):

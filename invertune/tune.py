@@ -91,6 +91,9 @@ class ActivationTuning:
         refresh_every: Steps after which the triggers are optimized further, against the model that
             is being tuned; tuning goes on with these and with those that it began with. 0 keeps
             the triggers, as the paper does.
+        leave_out: Leave out of a batch the images that the model takes for a suspected class only
+            as they are augmented. Bending and blending may fire a backdoor as a trigger does, and
+            what such images are to the model as it came is what is to be tuned away.
     """
 
     samples: int
@@ -113,6 +116,7 @@ class ActivationTuning:
     augment: Any = field(default=None)
     batch_size: int | None = None
     refresh_every: int = 0
+    leave_out: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -156,6 +160,7 @@ class ActivationTuning:
         start: CLIP | None = None,
         refresh: Refresh | None = None,
         number: int = 1,
+        suspected: Sequence[int] = (),
     ) -> Tuned:
         """Return a repaired copy; ``model`` itself stays as it is.
 
@@ -170,6 +175,7 @@ class ActivationTuning:
                 responses and embeddings are compared with is ``model``'s in any case.
             refresh: Optimizes triggers further; needed where ``refresh_every`` is not 0.
             number: Of the round. All have the same images, each its own batches.
+            suspected: Classes that the triggers are of, for ``leave_out``.
 
         Raises:
             ValueError: If there is no trigger, fewer clean images than ``samples``, or no layer of
@@ -194,7 +200,7 @@ class ActivationTuning:
         log.info("tune: layers %s", ", ".join(f"{n} ({divergence[n]:.2f})" for n in masks))
         tuned, losses = self._tune(
             model, start or model, images, triggers, masks, clean, generator,
-            checkpoint, checkpoint_every, refresh, number,
+            checkpoint, checkpoint_every, refresh, number, suspected,
         )  # fmt: skip
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
@@ -214,6 +220,7 @@ class ActivationTuning:
         checkpoint_every: int,
         refresh: Refresh | None,
         number: int,
+        suspected: Sequence[int],
     ) -> tuple[CLIP, dict[str, list[float]]]:
         tuned = copy.deepcopy(start)
         state = self._start(tuned, masks, generator, number)
@@ -222,9 +229,10 @@ class ActivationTuning:
         classifier = zero_shot_classifier(original, clean.prompts, clean.templates)
         terms = TuningTerms(
             original, tuned, masks, classifier, self.weights, self.match, self.passes,
-            self.temperature,
+            self.temperature, suspected,
         )  # fmt: skip
         original.eval()
+        shown = terms.shows(images) if self.leave_out and suspected else None
         tuned.train(self.batch_norm == "batch")
         bar = progress(range(state.steps, self.steps), "tune", start=state.steps)
         for step in bar:
@@ -232,10 +240,14 @@ class ActivationTuning:
             if due and refresh is not None:
                 state.fresh = refresh(tuned, state.fresh or triggers, step)
                 tuned.train(self.batch_norm == "batch")
-            batch, at_hand = self._batch(images, generator), [*state.fresh, *triggers]
+            drawn = self._draw(len(images), generator).to(images.device)
+            batch, at_hand = images[drawn], [*state.fresh, *triggers]
+            if self.augment is not None:
+                batch = self.augment(batch, generator)
+            own = None if shown is None else shown[drawn]
             # One trigger a step, in turn: as long a step as with one, and none of them is
             # forgotten.
-            bar.loss(self._step(state, terms, batch, at_hand[step % len(at_hand)](batch)))
+            bar.loss(self._step(state, terms, batch, at_hand[step % len(at_hand)](batch), own))
             state.save(checkpoint, checkpoint_every)
         state.finish(best=self.keep_best > 0)
         # The copy leaves as the original came, for whoever trains it next.
@@ -244,13 +256,11 @@ class ActivationTuning:
             parameter.grad = None
         return tuned.eval(), state.curves
 
-    def _batch(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the images of a step, augmented."""
-        if self.batch_size is not None:
-            drawn = torch.randperm(len(images), generator=generator)[: self.batch_size]
-            images = images[drawn.to(images.device)]
-        changed: Tensor = images if self.augment is None else self.augment(images, generator)
-        return changed
+    def _draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Return which of so many images are a step's."""
+        if self.batch_size is None:
+            return torch.arange(count)
+        return torch.randperm(count, generator=generator)[: self.batch_size]
 
     def _start(
         self, tuned: CLIP, masks: Mapping[str, Tensor], generator: torch.Generator, number: int
@@ -264,12 +274,17 @@ class ActivationTuning:
         )
 
     def _step(
-        self, state: TuningState, terms: TuningTerms, batch: Tensor, triggered: Tensor
+        self,
+        state: TuningState,
+        terms: TuningTerms,
+        batch: Tensor,
+        triggered: Tensor,
+        shown: Tensor | None,
     ) -> float:
         """Make one step; return its loss, which is that of the weights before it."""
         step = state.steps
         with fast_attention(terms.tuned):
-            found = terms(batch, triggered)
+            found = terms(batch, triggered, shown)
             loss = torch.stack([self.weights[name] * term for name, term in found.items()]).sum()
             state.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

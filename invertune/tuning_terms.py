@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ class Seen(NamedTuple):
     responses: dict[str, Tensor]
     features: Tensor
 
-    def part(self, rows: slice) -> Seen:
+    def part(self, rows: slice | Tensor) -> Seen:
         """Return what it makes of some of the images."""
         return Seen({name: r[rows] for name, r in self.responses.items()}, self.features[rows])
 
@@ -50,6 +50,8 @@ class TuningTerms:
         classifier: (D, C) zero-shot classifier of both.
         weights: Factors on the terms; one whose factor is 0 is not computed.
         match, passes, temperature: As `ActivationTuning` has them.
+        fired: Classes whose images are left out where it is the augmentation that makes the
+            original see them.
     """
 
     original: CLIP
@@ -60,12 +62,32 @@ class TuningTerms:
     match: str
     passes: str
     temperature: float
+    fired: Sequence[int] = ()
 
-    def __call__(self, batch: Tensor, triggered: Tensor) -> dict[str, Tensor]:
-        """Return the terms whose weight is not 0, scalars without their factors."""
+    @torch.no_grad()
+    def shows(self, images: Tensor, at_once: int = 64) -> Tensor:
+        """Return whether the original sees one of the ``fired`` classes, (N,) of bool."""
+        parts = images.split(at_once)  # type: ignore[no-untyped-call]
+        return torch.cat([self._shown(self._see(self.original, part).features) for part in parts])
+
+    def __call__(
+        self, batch: Tensor, triggered: Tensor, shown: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Return the terms whose weight is not 0, scalars without their factors.
+
+        Args:
+            batch: (B, 3, H, W), clean images as they are augmented.
+            triggered: The same with a trigger.
+            shown: (B,) what `shows` says of the images before they were augmented; None leaves
+                none out.
+        """
         with torch.no_grad():
             wanted = self._see(self.original, batch)
         clean, fired = self._now(batch, triggered)
+        if shown is not None:
+            kept = shown | ~self._shown(wanted.features)
+            if not kept.all() and kept.any():
+                wanted, clean, fired = (seen.part(kept) for seen in (wanted, clean, fired))
         before, after = wanted.features, clean.features
         terms: dict[str, Callable[[], Tensor]] = {
             "activation": lambda: self._activation(clean, fired, wanted),
@@ -77,6 +99,10 @@ class TuningTerms:
             ),
         }
         return {name: term() for name, term in terms.items() if self.weights[name]}
+
+    def _shown(self, features: Tensor) -> Tensor:
+        predicted = self.original.similarities(features, self.classifier).argmax(dim=-1)
+        return torch.isin(predicted, torch.tensor(self.fired).to(predicted))
 
     def _see(self, model: CLIP, images: Tensor) -> Seen:
         with folded(model), autocast(model.device), model.record(list(self.masks)) as responses:

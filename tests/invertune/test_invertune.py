@@ -21,6 +21,7 @@ from invertune.invert import TriggerInversion
 from invertune.invertune import InverTune
 from invertune.shrinking_inversion import ShrinkingInversion
 from invertune.survival import Pool
+from invertune.tune import ActivationTuning, Tuned
 from invertune.verify import Verification
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -150,6 +151,27 @@ def test_the_verdict_says_whose_triggers_are_inverted(
     assert evidence.verdict.kind == kind
     others = {name.partition(" of ")[2] for name in evidence.curves}
     assert len(others) == labels
+
+
+def test_the_tuning_is_told_whose_triggers_it_has(
+    tiny: Callable[[str], CLIP], data: DataBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[bool, list[int]]] = []
+    tune = ActivationTuning.__call__
+
+    def spied(self: ActivationTuning, *args: Any, suspected: list[int], **kwargs: Any) -> Tuned:
+        told.append((self.leave_out, suspected))
+        return tune(self, *args, suspected=suspected, **kwargs)
+
+    monkeypatch.setattr(ActivationTuning, "__call__", spied)
+    for p in (0.001, 0.05):
+        defense, model = _settled(_few_steps("invertune"), p, 0.5), tiny("vit")
+        found = defense.search(model, data.clean, seed=0)
+        assert found.identification is not None
+        first, second, third, *_ = found.identification.order
+        alike = replace(found.identification, alike=[[first, third]])
+        defense.repair(model, data.clean, replace(found, identification=alike), seed=0)
+        assert told.pop() == (True, [first, third] if p == 0.001 else [first, third, second])
 
 
 def test_rounds_go_on_until_nothing_stands_out(

@@ -151,3 +151,34 @@ def test_frozen_statistics_make_both_ways_the_same(
         curves.append(tune(tiny("resnet"), data.clean, [trigger], seed=0).curves)
     for name, curve in curves[0].items():
         assert curves[1][name] == pytest.approx(curve, rel=1e-3, abs=1e-4)
+
+
+def test_images_that_only_the_augmentation_fires_are_left_out(
+    tiny: Tiny, data: DataBundle, trigger: InvertedTrigger
+) -> None:
+    model, tuned, images = tiny("resnet"), tiny("resnet"), to_float(data.clean.images[:IMAGES])
+    torch.nn.init.normal_(tuned.visual.attnpool.c_proj.weight)
+    names = ("activation", "embedding", "preserve", "distance", "cross_modal")
+    terms = _terms(model, tuned, "joint", **dict.fromkeys(names, 1.0))
+    features = model.encode_image(images).detach()
+    # Classes that the tiny model tells apart: its embeddings have little but their mean.
+    mean = features.mean(dim=0)
+    own = features[:3] - (features[:3] @ mean)[:, None] * mean / mean.square().sum()
+    terms = replace(terms, classifier=(own / own.norm(dim=1, keepdim=True)).T)
+    seen = (features @ terms.classifier).argmax(dim=1)
+    classes = seen.unique().tolist()  # type: ignore[no-untyped-call]
+    assert len(classes) > 1
+    fired = replace(terms, fired=classes[:1])
+    is_fired = seen == classes[0]
+    assert torch.equal(fired.shows(images, at_once=5), is_fired)
+
+    def found(terms: TuningTerms, images: Tensor, shown: Tensor | None) -> dict[str, float]:
+        return {n: float(t.detach()) for n, t in terms(images, trigger(images), shown).items()}
+
+    nothing, whole = torch.zeros(IMAGES, dtype=torch.bool), found(terms, images, None)
+    rest = found(terms, images[~is_fired], None)
+    assert found(fired, images, nothing) == pytest.approx(rest, rel=1e-5)
+    assert all(rest[name] != pytest.approx(whole[name], rel=1e-4) for name in names)
+    # They are not left out where they show the class anyway, nor where nothing would be left.
+    assert found(fired, images, is_fired) == pytest.approx(whole, rel=1e-5)
+    assert found(replace(terms, fired=classes), images, nothing) == pytest.approx(whole, rel=1e-5)
