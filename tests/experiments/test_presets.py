@@ -176,6 +176,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "no_refresh": {"tune.refresh_every": 0},
     "no_preserve": {"tune.weights.preserve": 0.0, "tune.weights.cross_modal": 0.0},
+    "no_leave_out": {"tune.leave_out": False},
     "no_cross_modal": {"tune.weights.cross_modal": 0.0},
     "no_sim": {"weights.sim": 0.0},
     "no_verify": {"verify": None, "rounds": 1},
