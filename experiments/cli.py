@@ -31,6 +31,7 @@ commands:
   sync       push finished offline runs to Weights & Biases
   benchmark  time the parts of a run on this machine
   sheets     contact sheets of the data set's parts
+  data       what the parts of a data set hold, and what of them cannot be used
   hubness    what universal perturbations do to clean models
   calibrate  how far classes lead in clean and in backdoored models
   inspect    what a CLIP checkpoint from elsewhere is
@@ -42,7 +43,7 @@ invertune COMMAND --help says more. Results go to runs/ unless runs_dir=PATH is 
 
 COMMANDS = (
     "run", "status", "table", "figure", "report", "gallery", "sync", "benchmark", "sheets",
-    "hubness", "calibrate", "inspect", "export", "verify", "ship",
+    "data", "hubness", "calibrate", "inspect", "export", "verify", "ship",
 )  # fmt: skip
 
 

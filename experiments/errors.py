@@ -35,6 +35,9 @@ def _root(error: BaseException) -> str:
     if type(error).__name__ == "InstantiationException":
         return _instantiation(error)
     text = str(error) or type(error).__name__
+    if type(error).__name__ == "MissingMandatoryValue":
+        key = getattr(error, "full_key", None) or "a value"
+        return f"{key} has no default: set {key}=..."
     if type(error).__name__ == "OverrideParseException":
         return f"{getattr(error, 'override', '')!r} is no override: {_join(text)}"
     cause = error.__cause__

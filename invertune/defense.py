@@ -107,7 +107,7 @@ def check_needs(defense: Defense, data: DataBundle, *, poisoned_pairs: bool) -> 
     least, classes = getattr(defense, "least_classes", 0), len(data.class_names)
     if least > classes:
         raise ValueError(f"defense {name} compares {least} classes, {data.name} has {classes}")
-    if defense.needs == "pairs" and data.make_clean_captions is None:
+    if defense.needs == "pairs" and data.clean_captions is None:
         raise ValueError(
             f"defense {name} needs pairs, but the clean images of {data.name} have no captions: "
             "choose a defense that needs images, or data with captions"

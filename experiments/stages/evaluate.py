@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.stages.artifacts import PREDICTIONS, SCORE, write_json
+from experiments.stages.data import further
 from experiments.stages.keys import Planner, Stage
 from experiments.stages.parts import backdoor_of
 
@@ -25,6 +26,7 @@ def stage(planner: Planner, model: str, weights: Stage, backdoored: Stage) -> St
         backdoored: The stage of the backdoor.
     """
     own = {k: v for k, v in planner.config["evaluation"].items() if k != "batch_size"}
+    own |= further(planner.config["data"], "zero_shot", "retrieval")
     inputs = {"model": weights, "backdoor": backdoored}
     return planner.stage(f"evaluate/{model}", own, inputs, _produce, name="evaluate")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.stages.artifacts import INVERSION, PICTURES, write_json
+from experiments.stages.data import further
 from experiments.stages.keys import Planner, Stage
 from experiments.stages.parts import backdoor_of
 
@@ -27,6 +28,7 @@ INK, ALARM = "#1f2933", "#c8433f"  # where an arrow begins, and its head
 def stage(planner: Planner, purified: Stage, backdoored: Stage) -> Stage:
     """Return the stage."""
     own = {k: v for k, v in planner.config["evaluation"].items() if k != "batch_size"}
+    own |= further(planner.config["data"], "zero_shot")
     inputs = {"evidence": purified, "backdoor": backdoored}
     return planner.stage("inspect", own, inputs, _produce)
 

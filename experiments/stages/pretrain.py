@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from experiments.config import SHIPPED, Config, class_fields
 from experiments.stages.artifacts import LOSSES, PRETRAINED, WEIGHTS, write_json
+from experiments.stages.data import whole
 from experiments.stages.keys import Planner, Stage
 from experiments.stages.store import CHECKPOINT
 
@@ -29,7 +30,7 @@ def stage(planner: Planner, model: Config | None = None, role: str = NAME) -> St
     weights of another machine are not quite those that a training here gives.
     """
     model = planner.config["model"] if model is None else model
-    data = planner.config["data"]
+    data = whole(planner.config["data"])
     own = {name: value for name, value in model.items() if name not in ("teacher", SHIPPED)}
     config: Config = {"model": own, "data": data}
     inputs: dict[str, Stage] = {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from experiments.config import STAGES
 from experiments.stages.artifacts import DEFENSE, WEIGHTS, write_json
+from experiments.stages.data import further
 from experiments.stages.declared import defense_stages
 from experiments.stages.keys import Planner, Stage
 from experiments.stages.parts import graft_of, implant_inputs
@@ -26,6 +27,7 @@ def stage(planner: Planner, backdoored: Stage, found: Stage | None) -> Stage:
     """Return the stage; what decides a search is in that one's key."""
     apart = (STAGES, *defense_stages(planner.config).search)
     config = {k: v for k, v in planner.config["defense"].items() if k not in apart}
+    config |= further(planner.config["data"], "clean")
     inputs = {"model": backdoored, **implant_inputs(backdoored)}
     inputs |= {} if found is None else {"search": found}
     return planner.stage("purify", config, inputs, _produce)

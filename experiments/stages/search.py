@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from experiments.stages.data import further
 from experiments.stages.declared import defense_stages
 from experiments.stages.keys import Planner, Stage
 from experiments.stages.parts import implant_inputs
@@ -43,6 +44,7 @@ def stage(planner: Planner, backdoored: Stage) -> Stage | None:
     if not said.search:
         return None
     config = {name: defense[name] for name in ("_target_", *said.search)}
+    config |= further(planner.config["data"], "clean")
     inputs = {"model": backdoored, **implant_inputs(backdoored)}
     return planner.stage("purify/search", config, inputs, _produce, name="search")
 

@@ -12,9 +12,10 @@ from experiments.config import Config
 def with_target(config: Config) -> Config:
     """Return a run's config with the attack's target named.
 
-    Where ``attack.target_label`` is null, one of ``targets`` is drawn by the seed and the names of
-    model and attack, so that no study rests on one class and runs that differ in their defense
-    share one. The run's own config keeps the null: seeds are no variants of each other.
+    Where ``attack.target_label`` is null, one of ``targets`` (the data's own where it has some) is
+    drawn by the seed and the names of model and attack, so that no study rests on one class and
+    runs that differ in their defense share one. The run's own config keeps the null: seeds are no
+    variants of each other.
 
     Args:
         config: The resolved config.
@@ -25,7 +26,8 @@ def with_target(config: Config) -> Config:
     attack = config["attack"]
     if not isinstance(attack, Mapping) or attack.get("target_label", "") is not None:
         return config
-    drawn = draw(config.get("targets"), config["seed"], config["model"]["name"], attack["name"])
+    targets = config.get("data", {}).get("targets") or config.get("targets")
+    drawn = draw(targets, config["seed"], config["model"]["name"], attack["name"])
     return {**config, "attack": {**attack, "target_label": drawn}}
 
 

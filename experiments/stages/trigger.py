@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.stages.data import whole
 from experiments.stages.declared import attack_stages
 from experiments.stages.keys import Planner, Stage
 
@@ -21,7 +22,7 @@ def stage(planner: Planner, clean: Stage) -> Stage | None:
         return None
     config = {name: attack[name] for name in ("_target_", *said.trigger)}
     if said.trigger_from == "data":
-        config["data"] = planner.config["data"]
+        config["data"] = whole(planner.config["data"])
         return planner.stage("implant/trigger", config, {}, _produce, name="trigger", seed=0)
     return planner.stage("implant/trigger", config, {"model": clean}, _produce, name="trigger")
 

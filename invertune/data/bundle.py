@@ -158,9 +158,11 @@ class DataBundle:
         templates: Zero-shot prompt templates with ``{}`` for an entry of ``prompts``.
         image_size: Side of the images, in pixels.
         make_pairs, make_clean, make_zero_shot, make_retrieval: Draw or load a part.
-        make_clean_captions: Captions of the clean part, in its order; None where it has none.
+        make_clean_captions: Captions of the clean part, in its order; None, or what gives None,
+            where it has none.
         make_ids: The ids of one of `PARTS`, where they are known without the part itself.
         plurals: Class names that are plurals themselves.
+        compare: Raises ValueError where two parts share a picture, which ids alone do not tell.
     """
 
     name: str
@@ -172,9 +174,10 @@ class DataBundle:
     make_clean: Callable[[], LabeledImages]
     make_zero_shot: Callable[[], LabeledImages]
     make_retrieval: Callable[[], RetrievalSet]
-    make_clean_captions: Callable[[], Sequence[str]] | None = None
+    make_clean_captions: Callable[[], Sequence[str] | None] | None = None
     make_ids: Callable[[str], Sequence[str]] | None = None
     plurals: tuple[str, ...] = ()
+    compare: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         check_words(self.class_names, self.prompts, self.templates)
@@ -201,9 +204,14 @@ class DataBundle:
         Raises:
             ValueError: If the clean part has none.
         """
-        if self.make_clean_captions is None:
+        if self.clean_captions is None:
             raise ValueError(f"the clean images of {self.name} have no captions")
-        return replace(self.clean, captions=self.make_clean_captions())
+        return replace(self.clean, captions=self.clean_captions)
+
+    @functools.cached_property
+    def clean_captions(self) -> Sequence[str] | None:
+        """Captions of the clean part; None where it has none."""
+        return None if self.make_clean_captions is None else self.make_clean_captions()
 
     @functools.cached_property
     def zero_shot(self) -> LabeledImages:
@@ -223,7 +231,7 @@ class DataBundle:
         return own
 
     def check_disjoint(self) -> None:
-        """Compare the ids of all four parts; no picture is read.
+        """Compare all four parts: their ids, and their pictures where the data can tell.
 
         Raises:
             ValueError: If two parts share a sample.
@@ -236,6 +244,8 @@ class DataBundle:
                         f"parts must be disjoint, but sample {name} is in {seen[name]} and {part}"
                     )
                 seen[name] = part
+        if self.compare is not None:
+            self.compare()
 
     def naming(self, captions: Sequence[str], label: int) -> Tensor:
         """Return which captions name a class, (T,) bool, as `mentions` has it."""
