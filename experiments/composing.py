@@ -88,6 +88,19 @@ def composed(overrides: Sequence[str]) -> DictConfig:
         return compose("config", as_texts(overrides))
 
 
+def composed_data(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the resolved config of a data set alone, such as of ``data=cc3m``.
+
+    Raises:
+        ValueError: If there is a mistake in a file.
+        HydraException: If an override is wrong.
+        OmegaConfBaseException: If a value is missing.
+    """
+    config = composed(["defense=none", *overrides])
+    whole: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    return dict(whole["data"])
+
+
 def as_texts(words: Sequence[str]) -> list[str]:
     """Return a command line whose numbers are quoted where a name or a path is meant.
 

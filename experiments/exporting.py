@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
-from experiments.composing import composed
+from experiments.composing import composed_data
 
 if TYPE_CHECKING:
     from invertune.data.export import Exporter
@@ -38,9 +37,7 @@ def export_data(
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there already: name a new folder")
-    config = composed(["defense=none", *overrides])
-    described: Any = OmegaConf.to_container(config.data, resolve=True)
-    data = instantiate(described, _convert_="all").load()
+    data = instantiate(composed_data(overrides), _convert_="all").load()
     exporter = Exporter(data, folder.resolve(), form, shard)
     classes = {
         "_target_": "invertune.data.Classes",
@@ -49,9 +46,7 @@ def export_data(
         "templates": list(data.templates),
         "plurals": list(data.plurals),
     }
-    targets = [name for name in config.get("targets") or () if name in data.class_names]
-    shared = {"name": data.name, "image_size": data.image_size, "classes": classes,
-              "targets": targets}  # fmt: skip
+    shared = {"name": data.name, "image_size": data.image_size, "classes": classes}
     where = exporter.folder / "conf" / "data"
     where.mkdir(parents=True)
     clean = {"path": str(exporter.clean_folder())}

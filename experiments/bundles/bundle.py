@@ -20,6 +20,7 @@ from experiments.results.measures import lookup
 
 if TYPE_CHECKING:
     from attacks.triggers import Trigger
+    from experiments.config import Config
     from invertune.clip.models import CLIP
     from invertune.data.bundle import DataBundle
 
@@ -73,17 +74,29 @@ class Bundle:
         with self.blamed("trigger"):
             return load_trigger(self.folder)
 
-    def data(self) -> DataBundle:
+    def data(self, own: Config | None = None) -> DataBundle:
         """Return the data set that the model was measured on.
 
+        Args:
+            own: Config of one's own data, for a card that names files which lie elsewhere.
+
         Raises:
-            ValueError: If it is no data set, or has no such target label.
+            ValueError: If it is no data set, or has no such target label, or if the card's are
+                files and ``own`` is None.
         """
         from invertune.data.bundle import DataBundle
+        from invertune.data.composed import ComposedData
 
         with self.blamed("data"):
-            described = build(self.card["data"], "data", "invertune.data.")
-            self._check_images()
+            described = build(own or self.card["data"], "data", "invertune.data.")
+            # A stranger's card says neither what is read here nor where something is written.
+            if own is None and isinstance(described, ComposedData):
+                raise ValueError(
+                    "they are files of whoever made it: say where yours are, such as data=cc3m "
+                    "data.zero_shot.path=..."
+                )
+            if own is None:
+                self._check_images()
             found = described.load()
         if not isinstance(found, DataBundle):
             raise ValueError(f"{self.folder / CARD}: data gives no data set, but {found!r:.80}")

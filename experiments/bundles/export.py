@@ -18,6 +18,7 @@ from experiments.files import Fingerprint, fingerprint, read_json
 from experiments.results.measures import lookup
 from experiments.results.result import FILE, read_result
 from experiments.results.runs import Run
+from experiments.stages.data import without_places
 from experiments.stages.manifest import MANIFEST
 
 # Model of a run -> the stage that made it, and the stage's file that says what was added to it.
@@ -123,7 +124,7 @@ def _card(
         "graft": graft,
         "target": None if target is None else {"name": backdoor["target_name"], "index": target},
         "seed": run.seed,
-        "data": config["data"],
+        "data": without_places(config["data"]),
         "defense": parts["defense"] if model == "purified" else None,
         "evaluation": {"part": "zero_shot", **config["evaluation"]},
         "measured": lookup(result["scores"], f"{model}/zero_shot"),

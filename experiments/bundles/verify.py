@@ -8,6 +8,7 @@ from pathlib import Path
 
 from experiments.bundles.bundle import Bundle, read_bundle
 from experiments.bundles.card import Card, Rate, Rates
+from experiments.config import Config
 from experiments.results.measures import MEASURES
 from experiments.stages.parts import choose_device
 from experiments.terminal import printable
@@ -70,21 +71,22 @@ def _percent(rate: Rate | None) -> str:
     return "-" if rate is None or rate["n"] == 0 else f"{100 * rate['value']:.3f}"
 
 
-def verify(folder: Path, device: str = "auto") -> Verification:
+def verify(folder: Path, device: str = "auto", data: Config | None = None) -> Verification:
     """Measure the model of a bundle again, as its run did.
 
     Args:
         folder: The bundle's.
         device: Where; one of `DEVICES`.
+        data: Config of one's own data, for a card that names files which lie elsewhere.
 
     Raises:
         ValueError: If the bundle is none, is damaged, or cannot be built from its card.
     """
     bundle = read_bundle(folder)
-    return Verification(bundle.card, measure(bundle, device))
+    return Verification(bundle.card, measure(bundle, device, data))
 
 
-def measure(bundle: Bundle, device: str = "auto") -> Rates:
+def measure(bundle: Bundle, device: str = "auto", own: Config | None = None) -> Rates:
     """Return the zero-shot rates of a bundle's model.
 
     Raises:
@@ -94,7 +96,7 @@ def measure(bundle: Bundle, device: str = "auto") -> Rates:
 
     card, target = bundle.card, bundle.card["target"]
     model, trigger = bundle.model().to(choose_device(device)), bundle.trigger()
-    data = bundle.data()
+    data = bundle.data(own)
     with bundle.blamed("data"):
         images = data.zero_shot
     index = None if target is None else target["index"]

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from experiments.commands.sheets import draw_sheets
-from experiments.composing import composed
+from experiments.composing import composed_data
 from experiments.errors import FAILURE, report
 from experiments.terminal import printable, say
 from invertune.data.bundle import PARTS, DataBundle
@@ -73,8 +72,7 @@ def _drawn(data: DataBundle) -> dict[str, dict[str, int]]:
 
 def check(overrides: Sequence[str], sheets: Path | None, count: int) -> int:
     """Read all parts, say what there is, and draw a contact sheet of each; 1 if parts overlap."""
-    config = composed(["defense=none", *overrides])
-    described = instantiate(OmegaConf.to_container(config.data, resolve=True), _convert_="all")
+    described = instantiate(composed_data(overrides), _convert_="all")
     lines: list[str] = []
     if isinstance(described, ComposedData):
         parts = described.parts()

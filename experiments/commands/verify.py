@@ -43,9 +43,16 @@ def main(argv: Sequence[str]) -> int:
         "The exit code is 0 if every rate is the same to the last bit, and 1 if not.",
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle")
+    parser.add_argument("overrides", nargs="*", help="your data where the card's are files that "
+                        "lie elsewhere, such as data=cc3m data.zero_shot.path=...")  # fmt: skip
     parser.add_argument("--device", choices=DEVICES, default="auto", help="default: %(default)s")
-    arguments = parser.parse_args(list(argv))
-    found = verify(arguments.bundle, arguments.device)
+    arguments = parser.parse_intermixed_args(list(argv))
+    own = None
+    if arguments.overrides:
+        from experiments.composing import composed_data  # Hydra
+
+        own = composed_data(arguments.overrides)
+    found = verify(arguments.bundle, arguments.device, own)
     say(found)
     if found.different:
         log.warning("measured here %s; elsewhere numbers round otherwise",

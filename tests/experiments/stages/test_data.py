@@ -1,0 +1,52 @@
+"""Of files the content decides a stage, and of a data set the parts that the stage reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from experiments.stages.data import further, of_parts, whole, without_places
+
+ROLES = ("pairs", "clean", "zero_shot", "retrieval")
+
+
+def config(folder: Path, **changes: Any) -> dict[str, Any]:
+    for role in ROLES:
+        (folder / role).mkdir(parents=True, exist_ok=True)
+        (folder / role / "one.png").write_bytes(role.encode())
+    parts: dict[str, Any] = {
+        role: {"path": str(folder / role), "images_path": None, "apart_from": None, "hint": None}
+        for role in ROLES
+    }
+    return {"name": "own", "overlap": "refuse", "cache": str(folder), "keep": True, "workers": None,
+            "classes": {"path": None}, **parts, **changes}  # fmt: skip
+
+
+def test_another_place_and_another_speed_change_nothing(tmp_path: Path) -> None:
+    one, two = config(tmp_path / "one"), config(tmp_path / "two", keep=False, workers=3)
+    assert whole(one) == whole(two)
+    (tmp_path / "two" / "pairs" / "two.png").write_bytes(b"")
+    assert whole(one) != whole(two)
+    assert further(one, "clean") == further(two, "clean")
+
+
+def test_only_the_parts_that_a_stage_reads_decide_it(tmp_path: Path) -> None:
+    data = config(tmp_path)
+    assert {*whole(data)} & {*ROLES} == {"pairs"}
+    assert {*further(data, "clean")["data"]} & {*ROLES} == {"clean"}
+    apart = config(tmp_path, clean={"path": "x", "apart_from": "pairs"})
+    assert {*of_parts(apart, ("clean",))} & {*ROLES} == {"clean", "pairs"}
+    assert {*of_parts({**data, "overlap": "drop"}, ("clean",))} & {*ROLES} == {*ROLES}
+
+
+def test_a_drawn_world_decides_the_training_and_nothing_beside_it() -> None:
+    drawn = {"name": "icons", "sizes": {"pairs": 3}}
+    assert whole(drawn) is drawn
+    assert further(drawn, "clean") == {}
+    assert without_places(drawn) is drawn
+
+
+def test_a_card_says_nothing_of_folders(tmp_path: Path) -> None:
+    told = without_places(config(tmp_path / "secret"))
+    assert told["pairs"]["path"] == "pairs"
+    assert "secret" not in str(told)

@@ -1,0 +1,157 @@
+"""Pictures are looked at once; what cannot be used is counted, named and left out."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from invertune.data.listing import Files, Listing, Place, ReadBytes
+from invertune.data.pictures import Fitting
+from invertune.data.prepared import COMPLETE, UNUSABLE, Prepared, Preparing, repeated, shared
+
+SIDE = 8
+
+
+def png(shade: int, mode: str = "RGB") -> bytes:
+    stream = io.BytesIO()
+    color: Any = shade if mode == "L" else (shade, 0, 0)
+    Image.new(mode, (SIDE, SIDE), color).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of ten pictures, of which number 3 is none."""
+    for i in range(10):
+        (tmp_path / f"{i}.png").write_bytes(b"broken" if i == 3 else png(20 * i))
+    return tmp_path
+
+
+def listing(count: int = 10, **more: Any) -> Listing:
+    names = [f"{i}.png" for i in range(count)]
+    return Listing(names, [Place(name) for name in names], **more)
+
+
+def prepare(folder: Path, **options: Any) -> Preparing:
+    return Preparing(folder / "cache", Fitting(SIDE), **{"limit": 0.1, "workers": 2, **options})
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_broken_pictures_are_left_out(folder: Path, keep: bool) -> None:
+    captions = [[f"number {i}"] for i in range(10)]
+    how = prepare(folder, keep=keep)
+    found = how("data.pairs", listing(captions=captions), Files(folder))
+    assert list(found.listing.ids) == [f"{i}.png" for i in range(10) if i != 3]
+    assert (found.listing.captions or [])[3] == ["number 4"]
+    assert found.images[:][:, 0, 0, 0].tolist() == [20 * i for i in range(10) if i != 3]
+    assert found.images[torch.tensor([8, 0])][:, 0, 0, 0].tolist() == [180, 0]
+    assert found.unusable == {"3.png": "no picture in one of JPEG, PNG, WEBP, GIF, BMP, TIFF"}
+    assert found.counts["listed"] == 10
+    assert found.counts["broken"] == 1
+    assert (how.folder / "pixels.u8").exists() == keep
+
+
+def test_too_many_stop_the_run(folder: Path) -> None:
+    (folder / "5.png").unlink()
+    with pytest.raises(ValueError, match="2 of 10") as caught:
+        prepare(folder)("data.pairs", listing(), Files(folder))
+    assert f"{caught.value}" == (
+        "data.pairs: 2 of 10 samples (20.0%) cannot be used, more than broken_limit=0.1: "
+        "3.png: no picture in one of JPEG, PNG, WEBP, GIF, BMP, TIFF; "
+        "5.png: No such file or directory"
+    )
+    assert len(prepare(folder, limit=0.2)("x", listing(), Files(folder)).listing) == 8
+    refused = listing(refused={"line 7": "no path", "line 9": "no path"})
+    with pytest.raises(ValueError, match=r"2 of 12 samples \(16.7%\) cannot be used"):
+        prepare(folder)("data.pairs", refused, Files(folder))
+
+
+def _counting(read: ReadBytes, seen: list[str], stop: int = -1) -> ReadBytes:
+    def counted(place: Place) -> bytes:
+        if len(seen) == stop:
+            raise KeyboardInterrupt
+        seen.append(place.file)
+        return read(place)
+
+    return counted
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_was_looked_at_is_not_looked_at_again(folder: Path, keep: bool) -> None:
+    seen: list[str] = []
+    how, read = prepare(folder, keep=keep, workers=1), Files(folder)
+    with pytest.raises(KeyboardInterrupt):
+        how("x", listing(), _counting(read, seen, stop=6))
+    assert len(seen) == 6
+    assert not (how.folder / COMPLETE).exists()
+    found = how("x", listing(), _counting(read, seen))
+    assert sorted(seen) == sorted({*seen})  # each picture once
+    assert len(seen) == 10
+    assert json.loads((how.folder / COMPLETE).read_text())["listed"] == 10
+    again = how("x", listing(), _counting(read, seen))
+    assert len(seen) == 10
+    assert again.unusable == found.unusable
+    assert np.array_equal(again.contents, found.contents)
+    if keep:
+        assert torch.equal(again.images[:], found.images[:])
+        assert len(seen) == 10
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take: Callable[..., None] = os.posix_fallocate
+
+    def full(handle: int, start: int, size: int) -> None:
+        if size == 10 * 3 * SIDE * SIDE:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        take(handle, start, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    how = prepare(folder)
+    with pytest.raises(OSError, match=r"no room for 0.0 GB, .* keep=false"):
+        how("data.pairs", listing(), Files(folder))
+    assert not (how.folder / "pixels.u8").exists()
+    assert not (how.folder / UNUSABLE).exists()
+    monkeypatch.undo()
+    assert len(how("data.pairs", listing(), Files(folder)).listing) == 9
+
+
+def test_a_picture_that_goes_away_is_said(folder: Path) -> None:
+    found = prepare(folder, keep=False)("x", listing(), Files(folder))
+    (folder / "0.png").unlink()
+    with pytest.raises(ValueError, match=r"0\.png could be read before, and cannot now"):
+        found.images[torch.tensor([1, 0])]
+
+
+def _of(ids: Sequence[str], contents: Sequence[int]) -> Prepared:
+    listed = Listing(ids, [Place(name) for name in ids])
+    pictures = torch.zeros(len(ids), 3, 1, 1, dtype=torch.uint8)
+    from invertune.data.images import Images
+
+    images = Images(pictures, len(ids))
+    return Prepared("x", listed, images, np.array(contents, dtype=np.uint64), {}, {})
+
+
+def test_parts_share_by_name_or_by_pixels() -> None:
+    first, second = _of(["a", "b", "c"], [1, 2, 2]), _of(["d", "a", "e"], [2, 9, 8])
+    assert [j for _, j in shared(first, second)] == [0, 1]
+    assert repeated(first.contents) == 1
+    assert list(shared(first, _of(["x"], [7]))) == []
+
+
+def test_kinds_are_counted(folder: Path) -> None:
+    (folder / "0.png").write_bytes(png(7, "L"))
+    found = prepare(folder)("x", listing(3), Files(folder))
+    assert found.counts == {"listed": 3, "broken": 0, "grey": 1, "cmyk": 0, "turned": 0,
+                            "animated": 0, "transparent": 0, "small": 3}  # fmt: skip
