@@ -108,7 +108,10 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("action", choices=["check"])
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as data=cc3m")
+    parser.add_argument("--config-dir", metavar="DIR", help="where a data/NAME.yaml of yours is")
     parser.add_argument("--sheets", type=Path, metavar="DIR", help="folder of the contact sheets")
     parser.add_argument("--count", type=int, default=24, help="pictures on a sheet (default: 24)")
     arguments = parser.parse_intermixed_args(list(argv))
-    return check(arguments.overrides, arguments.sheets, arguments.count)
+    folder = arguments.config_dir
+    searched = [] if folder is None else [f"hydra.searchpath=['{Path(folder).resolve()}']"]
+    return check([*searched, *arguments.overrides], arguments.sheets, arguments.count)
