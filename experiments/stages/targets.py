@@ -26,7 +26,8 @@ def with_target(config: Config) -> Config:
     attack = config["attack"]
     if not isinstance(attack, Mapping) or attack.get("target_label", "") is not None:
         return config
-    targets = config.get("data", {}).get("targets") or config.get("targets")
+    data = config.get("data", {})
+    targets = data.get("targets", config.get("targets"))
     drawn = draw(targets, config["seed"], config["model"]["name"], attack["name"])
     return {**config, "attack": {**attack, "target_label": drawn}}
 
@@ -39,6 +40,9 @@ def draw(targets: Any, *names: object) -> str:
     """
     listed = isinstance(targets, list | tuple)
     if not listed or not targets or not all(isinstance(one, str) for one in targets):
-        raise ValueError(f"targets is a list of class names, got {targets!r:.80}")
+        raise ValueError(
+            f"attack.target_label is null and is drawn of targets, a list of class names, got "
+            f"{targets!r:.80}: name a target, or data.targets"
+        )
     digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
     return str(targets[int.from_bytes(digest[:7], "big") % len(targets)])

@@ -79,6 +79,7 @@ def main() -> None:
     retrieval = {"path": f"{out}/captions.json", "images_path": f"{out}/retrieval"}
     config = {
         "defaults": ["files", "_self_"], "name": "emoji", "image_size": 64,
+        "targets": lines[::5],
         "classes": {"path": f"{out}/classes.txt", "templates": TEMPLATES},
         "pairs": {"path": f"{out}/pairs.csv"}, "clean": {"path": f"{out}/clean"},
         "zero_shot": {"path": f"{out}/zero_shot"}, "retrieval": retrieval,

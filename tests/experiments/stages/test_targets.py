@@ -69,5 +69,5 @@ def test_the_target_decides_the_implant_and_not_the_clean_model() -> None:
 @pytest.mark.parametrize("targets", [None, [], "lemon", [3]])
 def test_nothing_to_draw_from(targets: object) -> None:
     config = {**_config(), "targets": targets}
-    with pytest.raises(ValueError, match="targets is a list of class names, got"):
+    with pytest.raises(ValueError, match="drawn of targets, a list of class names, got"):
         with_target(config)
