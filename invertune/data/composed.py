@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
+from invertune.data import drawn
 from invertune.data.bundle import (
     PARTS,
     DataBundle,
@@ -244,7 +245,7 @@ class Parts:
 
     def folder(self, role: str) -> Path:
         """Return where what is known of a part stays."""
-        told = [*self._key(role), list(self._drawn(role).ids)]
+        told = [*self._key(role), asdict(self.data.fitting)]
         return Path(self.data.cache) / f"{role}-{_digest(told)}"
 
     def _look(self, role: str) -> Prepared:
@@ -254,23 +255,26 @@ class Parts:
 
     def _drawn(self, role: str) -> Listing:
         """Return the samples of a part that are drawn, by names that no other files have."""
-        part: Part = getattr(self.data, role)
-        with _blamed(role):
-            listing = self._list(role)
-            without = frozenset(self._drawn(part.apart_from).ids if part.apart_from else ())
-            return part.draw(listing, self.data.seed, without)
-
-    def _list(self, role: str) -> Listing:
-        """Return all samples of a part; those without a caption refused where one is needed."""
         if role not in self._listed:
-            part: Part = getattr(self.data, role)
-            found = part.list(self.class_names, _NEEDS[role], self._spooled(role))
-            root = part.fingerprint()[:8]
-            found = replace(found, ids=[f"{root}/{name}" for name in found.ids])
-            if "caption" in _NEEDS[role]:
-                found = _captioned(found)
-            self._listed[role] = found
+            path = Path(self.data.cache) / f"{role}-{_digest(self._key(role))}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{path}.lock"):
+                if not path.is_file():
+                    with _blamed(role):
+                        drawn.save(self._draw(role), path)
+                self._listed[role] = drawn.load(path)
         return self._listed[role]
+
+    def _draw(self, role: str) -> Listing:
+        """List a part and draw of it; what has no caption is refused where one is needed."""
+        part: Part = getattr(self.data, role)
+        found = part.list(self.class_names, _NEEDS[role], self._spooled(role))
+        root = part.fingerprint()[:8]
+        found = replace(found, ids=[f"{root}/{name}" for name in found.ids])
+        if "caption" in _NEEDS[role]:
+            found = _captioned(found)
+        without = frozenset(self._drawn(part.apart_from).ids if part.apart_from else ())
+        return part.draw(found, self.data.seed, without)
 
     def _spooled(self, role: str) -> Path | None:
         """Return the file that a stream was written to; written now if it is not there."""
@@ -285,12 +289,13 @@ class Parts:
         return path
 
     def _key(self, role: str) -> list[object]:
-        """Return all that decides a part but the files' names."""
+        """Return all that decides a part but where its files are."""
         part: Part = getattr(self.data, role)
         paths = ("path", "images_path", "labels_path", "hint")
         options = {k: v for k, v in asdict(part).items() if k not in paths}
-        how = self.data.fitting
-        return [_VERSION, part.fingerprint(), options, self.data.seed, asdict(how)]
+        names = self.class_names if "label" in _NEEDS[role] else ()
+        apart = [] if part.apart_from is None else self._key(part.apart_from)
+        return [_VERSION, role, part.fingerprint(), options, self.data.seed, names, apart]
 
 
 @contextlib.contextmanager
