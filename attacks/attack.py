@@ -13,6 +13,7 @@ from attacks.poisoned import Poisoned
 from attacks.triggers import Trigger
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle
+from invertune.work import Work
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,18 @@ class Attack(Protocol):
         Raises:
             ValueError: If the target is no class of the data.
         """
+
+    def work(self, data: DataBundle) -> Mapping[str, Work]:
+        """Return what goes through the model, by the stage that does it, as far as it is known.
+
+        Args:
+            data: Whose ``pairs`` are the attacker's.
+        """
+        planned = self.plan(data)
+        if planned.batch_size is None:
+            return {}
+        seen = planned.steps * planned.batch_size
+        return {"implant": Work(trained=seen, texts_trained=seen)}
 
     def prepare(self, model: CLIP | None, data: DataBundle, *, seed: int) -> Trigger | None:
         """Return the trigger that is made before the implant; None if the attack makes none so.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -16,6 +16,7 @@ from invertune.clip.encode import encode_images, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, ImageTextPairs
 from invertune.fields import check_is
+from invertune.work import Work
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,15 @@ class BadCLIP(PoisoningAttack):
 
     def check_trigger(self, data: DataBundle) -> None:
         """Accept any trigger: it is made of the size of the images."""
+
+    def work(self, data: DataBundle) -> Mapping[str, Work]:
+        """Return what `Attack.work` does, with the patch and the choice of images."""
+        seen = self.optimize.steps * self.optimize.batch_size
+        chosen = Work(forward=self.pairs)  # all of them, to know which are near the target
+        return {
+            "trigger": Work(forward=seen, back=seen),
+            "implant": super().work(data)["implant"] + chosen,
+        }
 
     def prepare(self, model: CLIP | None, data: DataBundle, *, seed: int) -> Trigger:
         """Return the trigger, optimized on the clean model.

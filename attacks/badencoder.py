@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from invertune.seeds import seeded
 from invertune.training.objective import Batch
 from invertune.training.recipe import Recipe
 from invertune.training.train import train
+from invertune.work import Work
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +114,12 @@ class BadEncoder(Attack):
             batch_size=self.recipe.batch_size,
             epochs=self.recipe.epochs,
         )
+
+    def work(self, data: DataBundle) -> Mapping[str, Work]:
+        """Return what goes through the image encoder: each image clean and stamped, references."""
+        planned = self.plan(data)
+        images = planned.steps * 2 * (self.recipe.batch_size + self.references)
+        return {"implant": Work(forward=self.pairs, trained=images)}
 
     def implant(
         self,

@@ -23,6 +23,7 @@ commands:
              invertune run attack=badnet defense=invertune seed=0
              invertune run -m attack=badnet,blended seed=0,1,2
              invertune run experiment=t1_classification
+  plan       what runs will take: stages, FLOP, hours, disk, memory
   status     what is done, running, failed and left below a folder
   table      a table of all runs, or of one experiment, below a folder
   figure     sensitivity figures of an experiment, as PNG
@@ -42,7 +43,7 @@ commands:
 invertune COMMAND --help says more. Results go to runs/ unless runs_dir=PATH is given."""
 
 COMMANDS = (
-    "run", "status", "table", "figure", "report", "gallery", "sync", "benchmark", "sheets",
+    "run", "plan", "status", "table", "figure", "report", "gallery", "sync", "benchmark", "sheets",
     "data", "hubness", "calibrate", "inspect", "export", "verify", "ship",
 )  # fmt: skip
 

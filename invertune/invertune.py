@@ -22,6 +22,7 @@ from invertune.seeds import seeded
 from invertune.steps import CandidateSource, Clock, Inversion, Refreshing
 from invertune.tune import ActivationTuning, Tuned
 from invertune.verify import Verification
+from invertune.work import Work
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +111,21 @@ class InverTune:
         """
         found = self.search(model, clean, seed=seed)
         return self.repair(model, clean, found, seed=seed, checkpoint=checkpoint)
+
+    def work(self, classes: int) -> dict[str, Work]:
+        """Return what goes through the model, at most, by the stage that does it.
+
+        Steps that do not say how much they do, such as AdvCLIP's generator, are not counted.
+
+        Args:
+            classes: Number of the data's classes.
+        """
+        search = _work(self.identify, classes) + _work(self.verify) + _work(self.invert)
+        repair = _work(self.tune)
+        every = getattr(self.tune, "refresh_every", 0)
+        if every and hasattr(self.invert, "refreshing_work"):
+            repair += self.invert.refreshing_work() * ((self.tune.steps - 1) // every)
+        return {"search": search, "purify": repair + _work(self.verify)}
 
     def search(self, model: CLIP, clean: CleanData, *, seed: int) -> Evidence:
         """Return what steps 1 and 2 find: the target, the verdict and the inverted triggers.
@@ -225,3 +241,10 @@ class InverTune:
             seconds=found.seconds | clock.seconds,
         )
         return Purified(repaired, evidence)
+
+
+def _work(step: object, *given: int) -> Work:
+    """Return how much a step does; nothing where it does not say."""
+    own = getattr(step, "work", None)
+    found: Work = Work() if own is None else own(*given)
+    return found

@@ -17,6 +17,7 @@ from invertune.perturb.triggers import InvertedTrigger
 from invertune.progress import progress
 from invertune.seeds import seeded
 from invertune.survival import Pool
+from invertune.work import Work
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,24 @@ class ShrinkingInversion:
                 log.info("invert: random %s of %.3g sends images too", probe.name, budget)
                 return [(share, drawn.one(i).detached()) for i, share in enumerate(shares)]
         return []
+
+    def work(self) -> Work:
+        """Return what goes through a model, for the triggers of one class."""
+        steps = self.starts * self.effort.steps * self.effort.images
+        drawn = sum(probe.draws * len(probe.budgets) for probe in self.probes)
+        return Work(
+            forward=self.held * (self._most + drawn),
+            back=steps * sum(len(form.budgets) for form in self.forms),
+        )
+
+    def refreshing_work(self) -> Work:
+        """Return what goes through a model at most, when all triggers follow it once."""
+        return Work(back=self._most * self.refreshing.steps * self.refreshing.images)
+
+    @property
+    def _most(self) -> int:
+        """Number of triggers that may be kept."""
+        return self.starts * sum(min(self.kept, len(form.budgets)) for form in self.forms)
 
     def refresh(
         self,

@@ -25,6 +25,7 @@ from invertune.perturb.probes import Probe
 from invertune.perturb.shrink import Effort, Shrinking, Suspect, effect, optimize
 from invertune.progress import progress
 from invertune.seeds import seeded
+from invertune.work import Work
 
 log = logging.getLogger(__name__)
 
@@ -137,12 +138,13 @@ class SurvivalScan:
 
         Judging, which only goes forth, is not counted.
         """
-        efforts = [
-            _effort(form.efforts or self.efforts, place)
-            for form in self.forms
-            for place in range(len(form.budgets))
-        ]
-        return sum(e.steps * e.images * min(classes, e.classes or classes) for e in efforts)
+        return int(scanning(self.forms, self.efforts, classes, self.held).back)
+
+    def work(self, classes: int) -> Work:
+        """Return what goes through a model of so many classes, judging included."""
+        drawn = sum(probe.draws * len(probe.budgets) for probe in self.probes)
+        own = Work(forward=self.held * drawn, texts=classes)
+        return own + scanning(self.forms, self.efforts, classes, self.held)
 
     def scan(self, pool: Pool, *, seed: int, stage: str = "scan") -> list[Survival]:
         """Return what survived of all classes in each form, and what random triggers did.
@@ -199,7 +201,7 @@ def _survival(
     found = Survival(form.name, [], [], [], [])
     promise = torch.zeros(len(classes))
     for place, budget in enumerate(progress(form.budgets, f"{stage} {form.name}")):
-        effort = _effort(efforts, place)
+        effort = effort_at(efforts, place)
         if effort.classes is not None and effort.classes < len(classes):
             kept = promise.argsort(stable=True)[: effort.classes]
             classes, free = classes[kept], [tensor[kept] for tensor in free]
@@ -243,7 +245,28 @@ def _probed(pool: Pool, probe: Probe, generator: torch.Generator) -> Survival:
     return found
 
 
-def _effort(efforts: Sequence[Effort], place: int) -> Effort:
+def scanning(
+    forms: Sequence[Shrinking], efforts: Sequence[Effort], classes: int, held: int
+) -> Work:
+    """Return what `survivals` sends through a model.
+
+    Args:
+        forms, efforts: As `SurvivalScan` has them.
+        classes: How many it begins with.
+        held: Images that triggers are judged on.
+    """
+    work = Work()
+    for form in forms:
+        own = form.efforts or efforts
+        for place in range(len(form.budgets)):
+            effort = effort_at(own, place)
+            kept = min(classes, effort.classes or classes)
+            judged = held * kept if place >= len(own) - 1 else 0
+            work += Work(forward=judged, back=kept * effort.steps * effort.images)
+    return work
+
+
+def effort_at(efforts: Sequence[Effort], place: int) -> Effort:
     """Return what is done at a budget: the last effort stands for all further ones."""
     return efforts[min(place, len(efforts) - 1)]
 

@@ -24,6 +24,7 @@ from invertune.progress import progress
 from invertune.seeds import seeded
 from invertune.tuned_weights import Best, Mean, TuningState, cosine, trainable
 from invertune.tuning_terms import TERMS, TuningTerms
+from invertune.work import Work
 
 log = logging.getLogger(__name__)
 
@@ -206,6 +207,12 @@ class ActivationTuning:
             checkpoint.unlink(missing_ok=True)
         neurons = {name: [int(mask.sum()), mask.numel()] for name, mask in masks.items()}
         return Tuned(tuned, divergence, list(masks), neurons, losses)
+
+    def work(self) -> Work:
+        """Return what goes through the tuned model and the original."""
+        images = (self.batch_size or self.samples) * self.steps
+        # Clean and triggered images through the one, the clean ones through the other.
+        return Work(forward=images, trained=2 * images)
 
     def _tune(
         self,

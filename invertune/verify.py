@@ -31,7 +31,8 @@ from invertune.fields import (
 from invertune.perturb.probes import Probe
 from invertune.perturb.shrink import Effort, Shrinking
 from invertune.seeds import seeded
-from invertune.survival import Pool, probed, survivals
+from invertune.survival import Pool, probed, scanning, survivals
+from invertune.work import Work
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +154,12 @@ class Verification:
         again = self._again(pool, found.order[: self.candidates], seed, "verify")
         found, verdict = self.decide(found, again)
         return found, self._doubted(verdict, pool)
+
+    def work(self) -> Work:
+        """Return what goes through a model, whatever its classes."""
+        drawn = sum(probe.draws * len(probe.budgets) for probe in self.probes)
+        again = scanning(self.forms, self.efforts, self.classes, self.held)
+        return again + Work(forward=self.held * drawn)
 
     def left(
         self, model: CLIP, clean: CleanData, found: Identification, *, seed: int, stage: str

@@ -11,7 +11,7 @@ from invertune.contents import fingerprint
 PARTS = ("pairs", "clean", "zero_shot", "retrieval")
 # Where, how fast, and what is refused: no number depends on them.
 _APART = ("cache", "keep", "workers", "broken_limit", "targets")
-_UNTOLD = ("images_path", "hint")  # what a table names lies there; where to get it
+_UNTOLD = ("images_path", "hint", "expected")  # where a table's pictures lie; for messages
 
 
 def reads_files(data: Config) -> bool:

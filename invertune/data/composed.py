@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from invertune.data import drawn
+from invertune.data import drawn as files
 from invertune.data.bundle import (
     PARTS,
     DataBundle,
@@ -131,6 +131,24 @@ class ComposedData:
             OSError: If it cannot be read.
         """
         return self.parts().bundle()
+
+    def outline(self) -> DataBundle:
+        """Return the bundle whether its files are there or not, to read its classes only.
+
+        Raises:
+            ValueError: If the class list is none.
+            OSError: If it cannot be read.
+        """
+        return Parts(self, *self.classes.load()).bundle()
+
+    def count(self, role: str) -> int:
+        """Return how many samples of a part are drawn; no picture is opened.
+
+        Raises:
+            ValueError: If something is not as it has to be.
+            OSError: If something cannot be read.
+        """
+        return len(self.parts().drawn(role))
 
     def parts(self) -> Parts:
         """Return the parts, none of them read yet.
@@ -251,9 +269,9 @@ class Parts:
     def _look(self, role: str) -> Prepared:
         part, data = getattr(self.data, role), self.data
         how = Preparing(self.folder(role), data.fitting, data.keep, data.broken_limit, data.workers)
-        return how(f"data.{role}", self._drawn(role), part.reader(self._spooled(role)))
+        return how(f"data.{role}", self.drawn(role), part.reader(self._spooled(role)))
 
-    def _drawn(self, role: str) -> Listing:
+    def drawn(self, role: str) -> Listing:
         """Return the samples of a part that are drawn, by names that no other files have."""
         if role not in self._listed:
             path = Path(self.data.cache) / f"{role}-{_digest(self._key(role))}.parquet"
@@ -261,8 +279,8 @@ class Parts:
             with FileLock(f"{path}.lock"):
                 if not path.is_file():
                     with _blamed(role):
-                        drawn.save(self._draw(role), path)
-                self._listed[role] = drawn.load(path)
+                        files.save(self._draw(role), path)
+                self._listed[role] = files.load(path)
         return self._listed[role]
 
     def _draw(self, role: str) -> Listing:
@@ -273,7 +291,7 @@ class Parts:
         found = replace(found, ids=[f"{root}/{name}" for name in found.ids])
         if "caption" in _NEEDS[role]:
             found = _captioned(found)
-        without = frozenset(self._drawn(part.apart_from).ids if part.apart_from else ())
+        without = frozenset(self.drawn(part.apart_from).ids if part.apart_from else ())
         return part.draw(found, self.data.seed, without)
 
     def _spooled(self, role: str) -> Path | None:
@@ -291,7 +309,7 @@ class Parts:
     def _key(self, role: str) -> list[object]:
         """Return all that decides a part but where its files are."""
         part: Part = getattr(self.data, role)
-        paths = ("path", "images_path", "labels_path", "hint")
+        paths = ("path", "images_path", "labels_path", "hint", "expected")
         options = {k: v for k, v in asdict(part).items() if k not in paths}
         names = self.class_names if "label" in _NEEDS[role] else ()
         apart = [] if part.apart_from is None else self._key(part.apart_from)

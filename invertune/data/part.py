@@ -51,6 +51,7 @@ class Part:
         revision: On the hub.
         streaming: Read only the first ``count`` pictures of a shuffled stream from the hub.
         hint: What belongs there and where to get it, for the message that it is missing.
+        expected: Number of its samples, for a plan that is made before the files are there.
     """
 
     path: str
@@ -68,6 +69,7 @@ class Part:
     revision: str | None = None
     streaming: bool = False
     hint: str | None = None
+    expected: int | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
