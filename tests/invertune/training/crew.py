@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -68,7 +68,7 @@ class Case:
     images: Tensor
     captions: list[str]
     recipe: Recipe
-    execution: Execution = Execution(precision="fp32")
+    execution: Execution = field(default_factory=lambda: Execution(precision="fp32"))
     goal: str | None = None
     taught: bool = False
     checkpoint: Path | None = None
