@@ -28,6 +28,7 @@ from invertune.training.recipe import Recipe
 RECIPE = Recipe(2, 25, 3e-3, (0.9, 0.98), 0.1, 0.1, muon_lr=3e-3)
 # Eight steps; a file after every second, and the end in the sixth.
 LONG, KILLED = replace(RECIPE, epochs=1, batch_size=6), 5
+PATIENCE = 1500  # seconds, where other work has the processors
 CREW = Path(__file__).with_name("crew.py")
 Result = dict[str, Any]
 
@@ -95,7 +96,7 @@ def cases(
 def shared(tmp_path_factory: pytest.TempPathFactory, cases: dict[str, Any]) -> Path:
     """Return the folder in which two processes have done all cases."""
     folder = tmp_path_factory.mktemp("crew") / "shared"
-    ended = [process.wait(timeout=300) for process in _start(folder, [*cases.values()], 2)]
+    ended = [process.wait(timeout=PATIENCE) for process in _start(folder, [*cases.values()], 2)]
     assert ended == [0, 0]
     return folder
 
@@ -150,7 +151,7 @@ def test_what_would_be_another_training_ends_in_every_process(
 
 @pytest.fixture(scope="module")
 def resumed(
-    tmp_path_factory: pytest.TempPathFactory, cases: dict[str, Any]
+    crew: ModuleType, tmp_path_factory: pytest.TempPathFactory, cases: dict[str, Any]
 ) -> dict[tuple[int, int], Result]:
     """Return what trainings lead to that are killed with some processes and go on with others."""
     folder = tmp_path_factory.mktemp("killed")
@@ -159,22 +160,22 @@ def resumed(
         killed = replace(cases["long"], checkpoint=folder / f"{size}.pt", killed=(size - 1, KILLED))
         crews[size] = _start(folder / f"of {size}", [killed], size)
     for size, processes in crews.items():
-        codes = [process.wait(timeout=300) for process in processes]
+        codes = [process.wait(timeout=PATIENCE) for process in processes]
         assert codes[-1] == -signal.SIGKILL
         assert all(codes)  # the other one does not wait for it
         for then in (1, 2):
             shutil.copy(folder / f"{size}.pt", folder / f"{size}-{then}.pt")
-    found = {}
-    for then in (1, 2):
-        going = [
-            replace(cases["long"], name=str(size), checkpoint=folder / f"{size}-{then}.pt")
-            for size in (1, 2)
-        ]
-        ended = [
-            process.wait(timeout=300) for process in _start(folder / f"by {then}", going, then)
-        ]
-        assert ended == [0] * then
-        found |= {(size, then): _results(folder / f"by {then}", str(size), 1)[0] for size in (1, 2)}
+    goes_on = {
+        (size, then): replace(
+            cases["long"], name=str(size), checkpoint=folder / f"{size}-{then}.pt"
+        )
+        for size in (1, 2)
+        for then in (1, 2)
+    }
+    by_two = _start(folder / "by 2", [goes_on[1, 2], goes_on[2, 2]], 2)
+    found = {(size, 1): crew.run(goes_on[size, 1]) for size in (1, 2)}
+    assert [process.wait(timeout=PATIENCE) for process in by_two] == [0, 0]
+    found |= {(size, 2): _results(folder / "by 2", str(size))[0] for size in (1, 2)}
     assert not list(folder.glob("*-*.pt"))
     return found
 
