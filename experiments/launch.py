@@ -14,9 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.config import CONF
+from experiments.stages.team import FAILED, LAUNCHED, LOST
+
+if TYPE_CHECKING:
+    from torch.distributed import Store  # type: ignore[attr-defined]
 
 _MEMBER = "experiments.member"
 _PAUSE = 0.1
@@ -27,28 +31,27 @@ class ProcessesFailedError(RuntimeError):
     """A process of a run failed, and has said why."""
 
 
-class ProcessKilledError(OSError):
-    """A process of a run was ended from outside."""
+class ProcessEndedError(OSError):
+    """A process of a run was ended from outside, or could not reach the others."""
 
 
-def launch(config: object, count: int, launched: str) -> None:
+def launch(config: object, count: int) -> None:
     """Run a config by so many processes and wait for their end.
 
     Args:
         config: The composed config, Hydra's own part included.
         count: Number of processes.
-        launched: Variable by which they know that this process speaks for those that are killed.
 
     Raises:
         ProcessesFailedError: If one fails; it has said why.
-        ProcessKilledError: If one is killed.
+        ProcessEndedError: If one is killed, or lost the others.
     """
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     # Here, so that it outlives each of them.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     common = {
-        **os.environ, launched: "1", "TORCHELASTIC_RUN_ID": f"invertune-{os.getpid()}",
+        **os.environ, LAUNCHED: "1", "TORCHELASTIC_RUN_ID": f"invertune-{os.getpid()}",
         "TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(store.port), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
         "GROUP_RANK": "0", "PYTHONPATH": _path(),
@@ -62,7 +65,8 @@ def launch(config: object, count: int, launched: str) -> None:
             with contextlib.suppress(BrokenPipeError):  # it has ended, which is seen below
                 process.stdin.write(told)
                 process.stdin.close()
-        _wait(processes)
+        codes = _ended(processes)
+    _check(codes, store)
 
 
 def _path() -> str:
@@ -77,7 +81,9 @@ def _started(common: dict[str, str], count: int) -> Iterator[Sequence[subprocess
         for rank in range(count):
             own = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
             command = [sys.executable, "-m", _MEMBER]
-            processes.append(subprocess.Popen(command, env=own, stdin=subprocess.PIPE))
+            # In a group of its own: an interrupt at the terminal is for this process alone.
+            started = subprocess.Popen(command, env=own, stdin=subprocess.PIPE, process_group=0)
+            processes.append(started)
         yield processes
     finally:
         # What they write is complete or not there at any moment.
@@ -87,27 +93,34 @@ def _started(common: dict[str, str], count: int) -> Iterator[Sequence[subprocess
             process.wait()
 
 
-def _wait(processes: Sequence[subprocess.Popen[Any]]) -> None:
-    """Return when all have ended well.
-
-    Raises:
-        ProcessesFailedError: If one fails.
-        ProcessKilledError: If one is killed.
-    """
+def _ended(processes: Sequence[subprocess.Popen[Any]]) -> list[int | None]:
+    """Return the exit codes once all processes have ended, or one of them badly a while ago."""
     until = float("inf")
     while True:
         codes = [process.poll() for process in processes]
-        if not any(code is None for code in codes) or time.monotonic() > until:
-            break
+        if None not in codes or time.monotonic() > until:
+            return codes
         if any(codes) and until == float("inf"):
             until = time.monotonic() + _GRACE
         time.sleep(_PAUSE)
+
+
+def _check(codes: Sequence[int | None], store: Store) -> None:
+    """Look at how the processes ended.
+
+    Raises:
+        ProcessesFailedError: If one fails; it has said why.
+        ProcessEndedError: If one is killed, or lost the others.
+    """
     killed = [(rank, -code) for rank, code in enumerate(codes) if code is not None and code < 0]
     if killed:
         rank, number = killed[0]
-        raise ProcessKilledError(
+        raise ProcessEndedError(
             f"process {rank} of {len(codes)} was ended by signal {number} "
             f"({signal.Signals(number).name}); the same command goes on from here"
         )
-    if any(codes):
-        raise ProcessesFailedError
+    if not any(codes):
+        return
+    if not store.check([FAILED]) and store.check([LOST]):
+        raise ProcessEndedError(store.get(LOST).decode())
+    raise ProcessesFailedError

@@ -10,7 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log, setup_globals
 from omegaconf import DictConfig, open_dict, read_write
 
-from experiments.run import FAILURE, ReportedError, attempt
+from experiments.errors import FAILURE
+from experiments.run import ReportedError, attempt
 
 # What stops a job is for the process that started this one to deal with.
 _NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)

@@ -66,7 +66,8 @@ def run(cfg: DictConfig) -> Path:
                 stages.follow()
     except Exception as error:
         found = error if team is None else _agreed(team, error)
-        leads = team is None or team.leads
+        killed = isinstance(found, ReportedError) and not found.args  # it goes on from there
+        leads = (team is None or team.leads) and not killed
         if leads and (_sweep() is not None or not is_user_error(error)):
             record_failure(folder, found)
         raise found from (None if found is error else error)
@@ -105,7 +106,7 @@ def _launch(cfg: DictConfig, processes: int) -> None:
     with open_dict(full):
         full.hydra = HydraConfig.instance().cfg.hydra  # type: ignore[union-attr]
     try:
-        launch(full, processes, LAUNCHED)
+        launch(full, processes)
     except ProcessesFailedError as error:
         raise ReportedError from error
 
@@ -123,8 +124,12 @@ def _agreed(team: Team, error: Exception) -> Exception:
         before = team.fail(one_line(error))
         return error if before is None else ReportedError(before)
     cause = team.cause()
-    # Who launched the processes sees which one was killed.
-    return error if cause is None and LAUNCHED not in os.environ else ReportedError(cause or error)
+    if cause is not None:
+        return ReportedError(cause)
+    if LAUNCHED not in os.environ:
+        return error
+    team.lose(one_line(error))  # who launched the processes sees which one was killed
+    return ReportedError()
 
 
 def _curves(stages: Mapping[str, StageFolder]) -> dict[str, list[float]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.config import Config, class_fields
 from experiments.stages.artifacts import BACKDOOR, DEFENSE, WEIGHTS
 from experiments.stages.gpus import gpu_names, leased, leased_together
+from experiments.stages.speed import execution_of
 from experiments.stages.targets import with_target
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from invertune.training.execution import Execution
 
 DEVICES = ("auto", "cpu", "cuda")
-SPEED = ("precision", "chunk", "checkpointing", "compile")
 _IMPLANT = "implant/"
 # Stages whose models may have what an attacker added to the architecture, and the file that says.
 _CARDS = {"implant": BACKDOOR, "purify": DEFENSE}
@@ -108,14 +108,7 @@ class Parts:
         Raises:
             ValueError: If a field of ``speed`` breaks its rule.
         """
-        from invertune.training.distributed import ALONE
-        from invertune.training.execution import Execution
-
-        fields = self.config.get("speed") or {}
-        unknown = [name for name in fields if name not in SPEED]
-        if unknown:
-            raise ValueError(f"speed has the fields {', '.join(SPEED)}, got {unknown[0]!r}")
-        return Execution(**fields, ranks=self.team.ranks if together and self.team else ALONE)
+        return execution_of(self.config, self.team if together else None)
 
     def model_spec(self, model: Config | None = None) -> ModelSpec:
         """Return the spec of the config's model, or of a teacher's."""

@@ -153,7 +153,10 @@ class Stages:
             if called == _END:
                 return
             if called not in stages:
-                raise ValueError("its config or code is another one than that of process 0")
+                raise ValueError(
+                    f"the config or code of process {self.parts.team.rank} is another one than "
+                    "that of process 0"
+                )
             stage = stages[called]
             made = {name: self._found(needed.key) for name, needed in stage.inputs.items()}
             with tempfile.TemporaryDirectory() as folder:

@@ -7,6 +7,7 @@ inside a collective operation, which would run into its timeout.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -20,14 +21,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-    from torch.distributed import Store
+    from torch.distributed import Store  # type: ignore[attr-defined]
 
     from invertune.training.distributed import Ranks
 
-LAUNCHED = "INVERTUNE_LAUNCHED"  # by us, who say it when a process is killed
+LAUNCHED = "INVERTUNE_LAUNCHED"  # by us, who see which process was killed
+FAILED, LOST = "failed", "lost"  # what a process says that failed, or that others left alone
 _MARK = "TORCHELASTIC_RUN_ID"
 _PAUSE = 0.2
-_FAILED = "failed"
 _LATE = 5.0  # seconds until what a failing process says is known to the others
 _ANSWER = timedelta(minutes=30)  # in a collective operation; a batch or a checkpoint takes less
 
@@ -60,7 +61,7 @@ class Team:
         """Return the processes of this run as the environment has them; None for a single one."""
         if not is_member():
             return None
-        from torch.distributed import rendezvous
+        from torch.distributed.rendezvous import rendezvous
 
         store, rank, size = next(rendezvous("env://", timeout=_ANSWER))
         local, node = os.environ["LOCAL_RANK"], os.environ.get("GROUP_RANK", "0")
@@ -91,8 +92,8 @@ class Team:
         from invertune.training.distributed import LostProcessError
 
         while not self._has(key):
-            if self._has(_FAILED):
-                raise LostProcessError(self.store.get(_FAILED).decode())
+            if self._has(FAILED):
+                raise LostProcessError(self.store.get(FAILED).decode())
             time.sleep(_PAUSE)
         return self.store.get(key).decode()
 
@@ -122,7 +123,7 @@ class Team:
             self.wait_for(f"ready/{rank}")
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=dist.PrefixStore("group", self.store),
+            store=dist.PrefixStore("group", self.store),  # type: ignore[attr-defined]
             rank=self.rank, world_size=self.size, timeout=_ANSWER,
         )  # fmt: skip
 
@@ -141,18 +142,23 @@ class Team:
         """Leave word of an error; return None, or what another process had said before."""
         own = f"process {self.rank}: {line}"
         try:
-            first = self.store.compare_set(_FAILED, "", own).decode()
+            first = self.store.compare_set(FAILED, "", own).decode()
         except RuntimeError:
             return None
         return None if first == own else first
+
+    def lose(self, line: str) -> None:
+        """Leave word that others are gone, for who launched the processes."""
+        with contextlib.suppress(RuntimeError):
+            self.store.set(LOST, line)
 
     def cause(self) -> str | None:
         """Return what a process said that failed, for those that only lost it."""
         until = time.monotonic() + _LATE
         while time.monotonic() < until:
             try:
-                if self.store.check([_FAILED]):
-                    return self.store.get(_FAILED).decode()
+                if self.store.check([FAILED]):
+                    return self.store.get(FAILED).decode()
             except RuntimeError:
                 return None
             time.sleep(_PAUSE)

@@ -30,7 +30,10 @@ def _heard() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # what backends raise has no class of its own
-        raise LostProcessError("another process of this training ended") from error
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LostProcessError(
+            f"another process of this training does not answer: {said}"
+        ) from error
 
 
 class _Summed(torch.autograd.Function):
