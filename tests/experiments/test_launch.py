@@ -12,7 +12,7 @@ MEMBER = """
 import os, pickle, signal, sys, time
 config = pickle.loads(sys.stdin.buffer.read())
 rank = os.environ["RANK"]
-told = [os.environ[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")]
+told = [os.environ[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "INVERTUNE_LAUNCHED")]
 open(f"{config['folder']}/{rank}", "w").write(" ".join(told))
 exec(config.get(rank, ""))
 """

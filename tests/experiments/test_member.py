@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
+from experiments.config import CONF
 from experiments.results.content import Result
 from experiments.results.runs import load_runs
 
@@ -62,3 +67,71 @@ def test_what_stops_processes_is_one_line(
     assert errors == ["error: implant: batch_size is at least the number of processes, 2, got 1"]
     assert "Traceback" not in ran.stderr
     assert not list(tmp_path.glob("wrong/stages/*"))
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CONF.parent),
+            "INVERTUNE_ALLOCATOR": "0"}  # fmt: skip
+
+
+def _rank_one(parent: int) -> int | None:
+    """Return the second process that another one has started, once it runs Python."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            own = f"PPid:\t{parent}\n" in path.with_name("status").read_text()
+            if own and b"\0RANK=1\0" in path.read_bytes():
+                return int(path.parent.name)
+        except OSError:
+            continue
+    return None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for the process in /proc")
+def test_a_process_that_is_killed_is_one_line_and_the_run_goes_on(
+    invertune: Command, tiny_words: list[str], tmp_path: Path
+) -> None:
+    words = [*tiny_words, *FEW, "processes=2"]
+    command = [sys.executable, "-m", "experiments.cli", *words]
+    run = subprocess.Popen(
+        command, cwd=tmp_path, env=_environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    while not list(tmp_path.glob("runs/stages/.partial-pretrain-*")):
+        assert run.poll() is None
+        time.sleep(0.05)
+    second = _rank_one(run.pid)
+    assert second is not None
+    os.kill(second, signal.SIGKILL)
+    _, said = run.communicate(timeout=600)
+    assert run.returncode == 1
+    errors = [line for line in said.splitlines() if "error" in line or "Traceback" in line]
+    assert errors == [
+        "error: process 1 of 2 was ended by signal 9 (SIGKILL); the same command goes on from here"
+    ]
+    again = invertune(*words)
+    assert again.returncode == 0, again.stderr
+
+
+def test_torchrun_makes_a_run(tiny_words: list[str], tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                "--nproc-per-node=2", "-m", "experiments.run"]  # fmt: skip
+    done = subprocess.run(
+        [*torchrun, *tiny_words[1:], *FEW], cwd=tmp_path, env=_environment(), text=True,
+        capture_output=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert _result(tmp_path / "runs")["seed"] == 0
+    assert done.stdout.count("result.json") == 1
+    assert done.stderr.count("pretrain: ") == 1
+
+
+def test_a_run_of_a_sweep_has_processes_of_its_own(
+    invertune: Command, tiny_words: list[str], tmp_path: Path
+) -> None:
+    done = invertune(*tiny_words, *FEW, "-m", "processes=2", "attack.recipe.lr=1e-3,1e30")
+    assert done.returncode == 1
+    assert "1 of 2 runs failed" in done.stderr
+    assert _result(tmp_path / "runs")["attack"]["poisoned"] == 5
+    assert "the loss is" in invertune("status", "runs").stdout  # the first process left word
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: implant")]
+    assert len(errors) == 1

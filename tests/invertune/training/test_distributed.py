@@ -26,8 +26,8 @@ from invertune.training.recipe import Recipe
 
 # Shares of 13 and 12 pairs: with fewer, a normalized batch turns rounding into more.
 RECIPE = Recipe(2, 25, 3e-3, (0.9, 0.98), 0.1, 0.1, muon_lr=3e-3)
-# Eight steps; a file after every second, and the end in the sixth.
-LONG, KILLED = replace(RECIPE, epochs=1, batch_size=6), 5
+# Four steps; a file after the second, and the end in the fourth.
+LONG, KILLED = replace(RECIPE, epochs=1, batch_size=12), 3
 PATIENCE = 1500  # seconds, where other work has the processors
 CREW = Path(__file__).with_name("crew.py")
 Result = dict[str, Any]

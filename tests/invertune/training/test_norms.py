@@ -31,7 +31,7 @@ def test_shared_statistics_are_torchs(momentum: float | None) -> None:
     assert torch.allclose(plain.weight.grad, shared.weight.grad, rtol=1e-4)
     for norm in (plain, shared):
         norm.eval()
-    assert torch.equal(plain(images), shared(images))
+    assert torch.allclose(plain(images), shared(images), atol=1e-5)
 
 
 def test_layers_are_what_they_were_after_a_training() -> None:
