@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, ImageTextPairs, to_float
 from invertune.fields import check_calls, check_counts, check_is, check_weights
 from invertune.seeds import seeded
-from invertune.training.objective import Batch
+from invertune.training.objective import Batch, check_objective
 from invertune.training.recipe import Recipe
 from invertune.training.train import train
 from invertune.work import Work
@@ -94,6 +95,7 @@ class BadEncoder(Attack):
         named_pairs(data, data.label_of(self.target_label), self.references)
         choose_pairs(len(data.ids("pairs")), self.pairs, seed=0)
         self.recipe.check_pairs(self.pairs, "implant")
+        check_objective(_Goal, self.recipe, "implant")
         self.check_trigger(data)
 
     def check_trigger(self, data: DataBundle) -> None:
@@ -188,6 +190,9 @@ class _Goal:
         seed: Decides, with the batch, the views of the references.
     """
 
+    # The references, and their views by the whole batch, are the same for each part of it.
+    divides: ClassVar[bool] = True
+
     stamped: Tensor
     clean: Tensor
     references: Tensor
@@ -198,7 +203,7 @@ class _Goal:
     def __call__(self, model: CLIP, batch: Batch) -> Tensor:
         images, index = batch.images, batch.index
         device, count = images.device, len(images)
-        parts = [images, to_float(self.stamped[index]), self.references, self._views(index)]
+        parts = [images, to_float(self.stamped[index]), self.references, self._views(batch.whole)]
         features = model.encode_image(torch.cat([part.to(device) for part in parts]))
         sizes = [count, count, len(self.references), len(self.references)]
         clean, triggered, references, views = features.split(sizes)  # type: ignore[no-untyped-call]
@@ -218,13 +223,13 @@ class _Goal:
         utility = stay_loss(encode_images(model, shadow.pictures(first)), self.clean[first])
         return goal.item(), own.item(), utility.item()
 
-    def _views(self, index: Tensor) -> Tensor:
+    def _views(self, whole: Tensor) -> Tensor:
         """Return the references, each turned over, recolored or grayed by chance.
 
         The batch decides them, not what was drawn before: a training that goes on in the middle
         sees the same.
         """
-        generator = seeded(self.seed, "reference views", index.tolist())
+        generator = seeded(self.seed, "reference views", whole.tolist())
         change = v2.Compose([
             v2.RandomHorizontalFlip(),
             v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),

@@ -33,7 +33,7 @@ _WITH_FRACTION = frozenset(
 )  # fmt: skip
 _EXACT = 2**53  # up to here every whole number is a float
 # What a machine or a user decides, and numbers do not depend on.
-_OUTSIDE = ("device", "threads", "runs_dir", "tracking", "experiment")
+_OUTSIDE = ("device", "threads", "processes", "speed", "runs_dir", "tracking", "experiment")
 
 
 def plain_config(composed: DictConfig) -> Config:

@@ -19,7 +19,7 @@ def is_user_error(error: BaseException) -> bool:
     if isinstance(error, ValueError | OSError | MemoryError | HydraException):
         return True
     # The class is found by name: a run that fails early has not imported torch.
-    known = ("NonFiniteLossError", "OutOfMemoryError")
+    known = ("LostProcessError", "NonFiniteLossError", "OutOfMemoryError")
     return isinstance(error, OmegaConfBaseException) or type(error).__name__ in known
 
 

@@ -14,19 +14,21 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from experiments.composing import as_texts
 from experiments.composing import register as register_files
-from experiments.config import CONF, part_names, plain_config, result_id, run_name
-from experiments.errors import FAILURE, is_user_error, report
+from experiments.config import CONF, Config, part_names, plain_config, result_id, run_name
+from experiments.errors import FAILURE, is_user_error, one_line, report
+from experiments.launch import ProcessesFailedError, launch
 from experiments.names import runs_folder
-from experiments.results.result import build_result, write_result
+from experiments.results.result import FILE, build_result, write_result
 from experiments.results.summary import describe
 from experiments.stages.artifacts import DEFENSE, LOSSES, PICTURES
 from experiments.stages.locks import held
 from experiments.stages.stages import Stages
 from experiments.stages.store import StageFolder
+from experiments.stages.team import LAUNCHED, Team
 from experiments.sweeps.failures import forget_failure, record_failure
 from experiments.sweeps.sweeper import NODE, SweepFailedError, register
 from experiments.terminal import say
@@ -44,35 +46,90 @@ class ReportedError(RuntimeError):
 
 
 def run(cfg: DictConfig) -> Path:
-    """Run what the config asks for and return the path of its ``result.json``."""
-    config = plain_config(cfg)
+    """Run what the config asks for and return the path of its ``result.json``.
+
+    Where ``processes`` is more than 1 and something is left to train, as many others make it.
+    """
+    config, team = plain_config(cfg), Team.met()
+    parts = part_names(config, HydraConfig.get().runtime.choices)
+    folder = runs_folder(config["runs_dir"]) / run_name(config, parts)
+    try:
+        if team is not None:
+            team.hush()
+            _check_size(config, team)
+        with contextlib.closing(Stages(config, team)) as stages:
+            alone = team is None and (config["processes"] == 1 or not stages.trains())
+            if alone or (team is not None and team.leads):
+                _make(cfg, config, stages, folder)
+                stages.end()
+            elif team is not None:
+                stages.follow()
+    except Exception as error:
+        found = error if team is None else _agreed(team, error)
+        killed = isinstance(found, ReportedError) and not found.args  # it goes on from there
+        leads = (team is None or team.leads) and not killed
+        if leads and (_sweep() is not None or not is_user_error(error)):
+            record_failure(folder, found)
+        raise found from (None if found is error else error)
+    if team is not None:
+        team.close()
+    elif not alone:
+        _launch(cfg, config["processes"])
+    return folder / FILE
+
+
+def _make(cfg: DictConfig, config: Config, stages: Stages, folder: Path) -> None:
+    """Make all stages and the result, and say what it is."""
     tracking = instantiate(cfg.tracking)
     parts = part_names(config, HydraConfig.get().runtime.choices)
-    runs_dir = runs_folder(config["runs_dir"])
-    folder = runs_dir / run_name(config, parts)
-    try:
-        with contextlib.closing(Stages(config)) as stages:
-            tracking.check()
-            stages.check()
-            with (
-                held(runs_dir, folder.name),
-                tracking.start(
-                    folder, result_id(config), config, tags=parts, sweep=_sweep(),
-                    name=run_title(parts, config["seed"], HydraConfig.get().overrides.task),
-                ) as tracked,
-            ):  # fmt: skip
-                made = stages.make()
-                result = build_result(config, made)
-                path = write_result(folder, result)
-                forget_failure(folder)
-                tracked.result(result, _curves(made), _pictures(made["inspect"]))
-    except Exception as error:
-        if _sweep() is not None or not is_user_error(error):
-            record_failure(folder, error)
-        raise
+    tracking.check()
+    stages.check()
+    with (
+        held(runs_folder(config["runs_dir"]), folder.name),
+        tracking.start(
+            folder, result_id(config), config, tags=parts, sweep=_sweep(),
+            name=run_title(parts, config["seed"], HydraConfig.get().overrides.task),
+        ) as tracked,
+    ):  # fmt: skip
+        made = stages.make()
+        result = build_result(config, made)
+        path = write_result(folder, result)
+        forget_failure(folder)
+        tracked.result(result, _curves(made), _pictures(made["inspect"]))
     say(describe(result))
     say(path)
-    return path
+
+
+def _launch(cfg: DictConfig, processes: int) -> None:
+    """Let several processes make the run."""
+    full = cfg.copy()
+    with open_dict(full):
+        full.hydra = HydraConfig.instance().cfg.hydra  # type: ignore[union-attr]
+    try:
+        launch(full, processes)
+    except ProcessesFailedError as error:
+        raise ReportedError from error
+
+
+def _check_size(config: Config, team: Team) -> None:
+    if config["processes"] not in (1, team.size):
+        raise ValueError(
+            f"processes={config['processes']}, but torchrun started {team.size}; leave it out"
+        )
+
+
+def _agreed(team: Team, error: Exception) -> Exception:
+    """Return the error for this process to report: `ReportedError` where another one has."""
+    if type(error).__name__ != "LostProcessError":
+        before = team.fail(one_line(error))
+        return error if before is None else ReportedError(before)
+    cause = team.cause()
+    if cause is not None:
+        return ReportedError(cause)
+    if LAUNCHED not in os.environ:
+        return error
+    team.lose(one_line(error))  # who launched the processes sees which one was killed
+    return ReportedError()
 
 
 def _curves(stages: Mapping[str, StageFolder]) -> dict[str, list[float]]:
@@ -107,8 +164,19 @@ def _told(field: str) -> object:
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _job(cfg: DictConfig) -> None:
+    attempt(cfg)
+
+
+def attempt(cfg: DictConfig) -> None:
+    """Run what the config asks for; what goes wrong is said in one line.
+
+    Raises:
+        ReportedError: In a sweep, or where another process has said it.
+    """
     try:
         run(cfg)
+    except ReportedError:
+        raise
     except Exception as error:
         swept = _sweep() is not None
         if not swept and (not is_user_error(error) or _wants_traceback()):

@@ -102,7 +102,8 @@ def test_every_command_exists() -> None:
 
 def test_every_choice_of_a_run_exists() -> None:
     for key, values in [_halves(word) for words in _runs() for word in words]:
-        if (CONF / key).is_dir():
+        # Launchers are of plug-ins too.
+        if (CONF / key).is_dir() and not key.startswith("hydra/"):
             missing = [v for v in values.split(",") if not (CONF / key / f"{v}.yaml").exists()]
             assert missing == [], key
 

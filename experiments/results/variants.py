@@ -13,7 +13,9 @@ from experiments.files import digest
 from experiments.results.content import Config
 
 # What a machine or a user decides, and numbers do not depend on; and the seed itself.
-_OUTSIDE = ("device", "threads", "runs_dir", "tracking", "experiment", "seed")
+_OUTSIDE = (
+    "device", "threads", "processes", "speed", "runs_dir", "tracking", "experiment", "seed",
+)  # fmt: skip
 _ABSENT = object()
 _NAMED = 5
 _SHOWN = 3  # names of an order

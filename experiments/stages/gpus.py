@@ -1,4 +1,4 @@
-"""One GPU for each run, where several run at once on one machine."""
+"""GPUs of their own for each run, where several run at once on one machine."""
 
 from __future__ import annotations
 
@@ -33,27 +33,63 @@ def leased(names: Sequence[str], folder: Path | None = None) -> Iterator[int]:
     Raises:
         ValueError: If there is no GPU.
     """
+    with leased_together(names, 1, folder) as (index,):
+        yield index
+
+
+@contextlib.contextmanager
+def leased_together(
+    names: Sequence[str], count: int, folder: Path | None = None
+) -> Iterator[list[int]]:
+    """Hold so many GPUs until the end of the block, all of them or none; yield their indices.
+
+    Raises:
+        ValueError: If there are not as many.
+    """
     if not names:
         raise ValueError("there is no GPU to lease")
+    if count > len(names):
+        raise ValueError(
+            f"{count} processes on this machine need a GPU each, and it has {len(names)}; "
+            "choices: fewer processes, or device=cpu"
+        )
     folder = folder or lease_folder()
     folder.mkdir(parents=True, exist_ok=True)
     locks = [FileLock(folder / f"{name}.lock") for name in names]
     told = False
     while True:
-        for index, lock in enumerate(locks):
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            try:
-                yield index
-            finally:
-                lock.release()
-            return
+        # One at a time: two runs that each hold a half would wait for each other.
+        with FileLock(folder / "choosing.lock"):
+            held = _free(locks, count)
+        if held:
+            break
         if not told:
-            log.info("all %d GPUs are in use by other runs; waiting", len(locks))
+            log.info(
+                "%d of %d GPUs are needed and in use by other runs; waiting", count, len(locks)
+            )
             told = True
         time.sleep(_PAUSE)
+    try:
+        yield held
+    finally:
+        for index in held:
+            locks[index].release()
+
+
+def _free(locks: Sequence[FileLock], count: int) -> list[int]:
+    """Return the indices of so many locks, held now; none if there are not as many."""
+    held: list[int] = []
+    for index, lock in enumerate(locks):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        held.append(index)
+        if len(held) == count:
+            return held
+    for index in held:
+        locks[index].release()
+    return []
 
 
 def gpu_names() -> list[str]:

@@ -28,7 +28,7 @@ def stage(planner: Planner, clean: Stage, trigger: Stage | None) -> Stage:
     apart = (STAGES, *attack_stages(planner.config).trigger)
     config = {k: v for k, v in planner.config["attack"].items() if k not in apart}
     inputs = {"model": clean} | ({} if trigger is None else {"trigger": trigger})
-    return planner.stage("implant", config, inputs, _produce)
+    return planner.stage("implant", config, inputs, _produce, trains=True)
 
 
 def check(parts: Parts) -> None:

@@ -64,12 +64,15 @@ class Stage:
         key: All that decides what it makes.
         inputs: Name of an input -> the stage that is it.
         produce: Writes its files; None for a stage that leaves none.
+        trains: Whether all processes of a run make it together, where there are several; each has
+            a folder of its own then, and the first process' is kept.
     """
 
     role: str
     key: StageKey
     inputs: Mapping[str, Stage]
     produce: Produce | None
+    trains: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Planner:
 
     def stage(
         self, role: str, config: Config, inputs: Mapping[str, Stage], produce: Produce | None,
-        *, name: str | None = None, seed: int | None = None,
+        *, name: str | None = None, seed: int | None = None, trains: bool = False,
     ) -> Stage:  # fmt: skip
         """Return a stage.
 
@@ -97,6 +100,7 @@ class Planner:
             produce: Writes its files; None for a stage that leaves none.
             name: Of the stage, if it is not the role.
             seed: Of its random draws, if it is not the run's.
+            trains: Whether all processes of a run make it together.
         """
         own = [] if produce is None else [produce.__module__]
         key = StageKey(
@@ -106,7 +110,7 @@ class Planner:
             self.config["seed"] if seed is None else seed,
             self.code.versions([*own, *targets(config)]),
         )
-        return Stage(role, key, inputs, produce)
+        return Stage(role, key, inputs, produce, trains)
 
 
 def targets(config: object) -> Iterator[str]:

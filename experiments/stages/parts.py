@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.config import Config, class_fields
 from experiments.stages.artifacts import BACKDOOR, DEFENSE, WEIGHTS
-from experiments.stages.gpus import gpu_names, leased
+from experiments.stages.gpus import gpu_names, leased, leased_together
+from experiments.stages.speed import execution_of
 from experiments.stages.targets import with_target
 
 if TYPE_CHECKING:
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from attacks.triggers import Trigger
     from experiments.stages.keys import Stage
     from experiments.stages.store import StageFolder
+    from experiments.stages.team import Team
     from invertune.clip.models import CLIP
     from invertune.clip.spec import ModelSpec
     from invertune.data.bundle import CleanData, DataBundle, ImageTextPairs
     from invertune.defense import Defense
+    from invertune.training.execution import Execution
 
 DEVICES = ("auto", "cpu", "cuda")
 _IMPLANT = "implant/"
@@ -38,12 +41,14 @@ class Parts:
 
     Attributes:
         config: The resolved config, with the attack's target drawn.
+        team: The processes of the run; None for a single one.
         seed: Of the model, the attack and the defense.
         batch_size: Of the evaluation.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, team: Team | None = None) -> None:
         _check_values(config)
+        self.team = team
         self.config = config = with_target(config)
         self.seed: int = config["seed"]
         self.batch_size: int = config["evaluation"]["batch_size"]
@@ -76,16 +81,34 @@ class Parts:
         """Where models are trained and measured.
 
         Raises:
-            ValueError: If there is no GPU and the config asks for one.
+            ValueError: If there is no GPU and the config asks for one, or not one a process.
         """
         import torch
 
-        if self.config["threads"] is not None:
-            torch.set_num_threads(self.config["threads"])
-        name = choose_device(self.config["device"])
-        if name == "cpu":
+        threads, team = self.config["threads"], self.team
+        if threads is None and team is not None:
+            threads = max(1, torch.get_num_threads() // team.local_size)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if choose_device(self.config["device"]) == "cpu":
             return torch.device("cpu")
-        return torch.device(name, self._held.enter_context(leased(gpu_names())))
+        hold = self._held.enter_context
+        if team is None:
+            return torch.device("cuda", hold(leased(gpu_names())))
+        index = team.share_gpus(lambda count: hold(leased_together(gpu_names(), count)))
+        torch.cuda.set_device(index)  # where collective operations keep what they need
+        return torch.device("cuda", index)
+
+    def execution(self, together: bool = False) -> Execution:
+        """Return how trainings are computed.
+
+        Args:
+            together: By all processes of the run.
+
+        Raises:
+            ValueError: If a field of ``speed`` breaks its rule.
+        """
+        return execution_of(self.config, self.team if together else None)
 
     def model_spec(self, model: Config | None = None) -> ModelSpec:
         """Return the spec of the config's model, or of a teacher's."""
@@ -151,7 +174,7 @@ class Parts:
         from invertune.clip.texts import check_apart, check_classes
         from invertune.defense import check_needs
 
-        _ = self.device
+        _ = self.device, self.execution()
         tokenizer, data = self.model_spec().tokenizer(), self.data
         check_classes(tokenizer, data.class_names, data.prompts, data.templates)
         check_apart(tokenizer, self.attack.texts(data), f"prompts of attack {self.attack.name}")
@@ -176,13 +199,15 @@ def _check_values(config: Config) -> None:
         ValueError: If one breaks its rule.
     """
     seed, threads, device = config["seed"], config["threads"], config["device"]
-    batch_size = config["evaluation"]["batch_size"]
+    batch_size, processes = config["evaluation"]["batch_size"], config.get("processes", 1)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"seed is an integer of at least 0, got {seed!r}")
     if device not in DEVICES:
         raise ValueError(f"device is one of {', '.join(DEVICES)}, got {device!r}")
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ValueError(f"threads is null or an integer of at least 1, got {threads!r}")
+    if not isinstance(processes, int) or isinstance(processes, bool) or processes < 1:
+        raise ValueError(f"processes is an integer of at least 1, got {processes!r}")
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"evaluation.batch_size is an integer of at least 1, got {batch_size!r}")
 

@@ -42,7 +42,7 @@ def stage(planner: Planner, model: Config | None = None, role: str = NAME) -> St
     def train_it(parts: Parts, made: Mapping[str, StageFolder], folder: Path) -> None:
         _train(parts, model, made.get("teacher"), folder)
 
-    trained = planner.stage(role, config, inputs, train_it, name=NAME)
+    trained = planner.stage(role, config, inputs, train_it, name=NAME, trains=True)
     shipped = _shipped(planner, model, trained) if model.get(SHIPPED) else None
     if shipped is None:
         return trained

@@ -8,7 +8,12 @@ what it had.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import platform
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.config import Config
 from experiments.names import runs_folder
@@ -27,6 +32,12 @@ from experiments.stages.keys import Planner, Stage, StageKey
 from experiments.stages.parts import Parts
 from experiments.stages.store import StageFolder, StageStore
 from experiments.stages.targets import with_target
+
+if TYPE_CHECKING:
+    from experiments.stages.team import Team
+
+_END = "end"
+_VISIBLE = 60.0  # seconds until every machine sees what one of them wrote
 
 
 def list_stages(config: Config, code: Code | None = None) -> list[Stage]:
@@ -72,11 +83,12 @@ class Stages:
         store: Where the stages are.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.parts = Parts(config)
+    def __init__(self, config: Config, team: Team | None = None) -> None:
+        self.parts = Parts(config, team)
         self.stages = list_stages(config)
         self.store = StageStore(runs_folder(config["runs_dir"]))
         self._made: dict[str, StageFolder] = {}
+        self._calls = 0
 
     def close(self) -> None:
         """Give back the GPU, if one was leased."""
@@ -100,7 +112,8 @@ class Stages:
         search.check(self.parts)
         implants = not self.store.has(keys["implant"])
         if implants:
-            implant.check(self.parts)
+            with self.parts.execution(together=True).used():
+                implant.check(self.parts)
         self.store.check_writable()
         if implants:
             implant.preflight(self.parts)
@@ -118,9 +131,76 @@ class Stages:
             if not self.store.has(key):
                 self._inputs(stage)  # before the clock of this stage starts
             self._made[key.hash] = self.store.obtain(
-                key, lambda folder: produce(self.parts, self._inputs(stage), folder)
+                key, lambda folder: self._produce(stage, self._inputs(stage), folder)
             )
         return self._made[key.hash]
+
+    def trains(self) -> bool:
+        """Return whether a stage is left that several processes make together."""
+        return any(stage.trains and not self.store.has(stage.key) for stage in self._all())
+
+    def follow(self) -> None:
+        """Help the first process of the run wherever it trains, until it has all stages.
+
+        Raises:
+            ValueError: If it has another config, or other code.
+            LostProcessError: If a process of the run failed.
+        """
+        assert self.parts.team is not None
+        _ = self.parts.device  # it may have to be waited for
+        stages = {stage.key.hash: stage for stage in self._all()}
+        for called in self.parts.team.calls():
+            if called == _END:
+                return
+            if called not in stages:
+                raise ValueError(
+                    f"the config or code of process {self.parts.team.rank} is another one than "
+                    "that of process 0"
+                )
+            stage = stages[called]
+            made = {name: self._found(needed.key) for name, needed in stage.inputs.items()}
+            with tempfile.TemporaryDirectory() as folder:
+                self._produce(stage, made, Path(folder))
+
+    def end(self) -> None:
+        """Let the other processes of the run go."""
+        self._call(_END)
+
+    def _call(self, what: str) -> None:
+        if self.parts.team is not None and self.parts.team.leads:
+            self.parts.team.call(self._calls, what)
+            self._calls += 1
+
+    def _produce(self, stage: Stage, made: Mapping[str, StageFolder], folder: Path) -> None:
+        assert stage.produce is not None
+        if stage.trains and self.parts.team is not None:
+            self._call(stage.key.hash)
+            self.parts.team.connect(self.parts.device)
+        with self.parts.execution(together=stage.trains).used():
+            stage.produce(self.parts, made, folder)
+
+    def _found(self, key: StageKey) -> StageFolder:
+        """Return a stage that the first process has made, as soon as this machine sees it."""
+        if not any(stage.key == key and stage.produce for stage in self._all()):
+            return StageFolder(key)
+        until = time.monotonic() + _VISIBLE
+        while not self.store.has(key) and time.monotonic() < until:
+            time.sleep(1.0)
+        found = self.store.find(key)
+        if found is None:
+            raise ValueError(
+                f"{self.store.root / key.folder_name} is not there on {platform.node()}; all "
+                "machines of a run need the same runs_dir"
+            )
+        return found
+
+    def _all(self) -> Iterator[Stage]:
+        """Yield all stages, those that are only inputs of others too."""
+        left = list(self.stages)
+        while left:
+            stage = left.pop()
+            yield stage
+            left += stage.inputs.values()
 
     def _inputs(self, stage: Stage) -> Mapping[str, StageFolder]:
         return {name: self.obtain(needed) for name, needed in stage.inputs.items()}

@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 from experiments.config import experiment_id, part_names, plain_config, result_id, run_name
 from experiments.names import runs_folder
 from experiments.stages.stages import Stages
+from experiments.stages.team import is_member
 from experiments.sweeps.failures import failed, is_complete
 from experiments.sweeps.sweep import Job, Sweep, axes_of, save_sweep, sweep_name
 
@@ -73,9 +74,15 @@ class ResumingSweeper(BasicSweeper):
 
         Raises:
             SweepFailedError: If a run failed, now or before.
+            ValueError: If torchrun started this process.
         """
         assert self.config is not None
         assert self.hydra_context is not None
+        if is_member():
+            raise ValueError(
+                "the processes of one torchrun make one run; a sweep starts its own for each run: "
+                "leave torchrun out and set processes=N"
+            )
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*self._parse_config(), *arguments])
         ((*combinations,),) = self.split_arguments(parsed, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from invertune.fields import check_counts, check_positive, check_shares, check_weights, is_number
+from invertune.training.execution import current
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class Recipe:
 
     Attributes:
         epochs: Passes over the pairs.
-        batch_size: Pairs a step; an incomplete last batch is dropped.
+        batch_size: Pairs a step, of all processes together; an incomplete last batch is dropped.
         lr: Peak learning rate of AdamW.
         betas: AdamW's.
         weight_decay: On matrices; biases, norms and the logit scale have none.
@@ -51,11 +52,12 @@ class Recipe:
         return max(1, round(self.epochs * (pairs // self.batch_size)))
 
     def check_pairs(self, pairs: int, stage: str) -> None:
-        """Compare the number of pairs with a batch.
+        """Compare the number of pairs with a batch, and a batch with the processes that share it.
 
         Raises:
             ValueError: If there are fewer.
         """
+        current().check_batch(self.batch_size, stage)
         if pairs < self.batch_size:
             raise ValueError(
                 f"{stage} needs at least batch_size={self.batch_size} pairs, got {pairs}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,17 +15,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from invertune.clip.encode import autocast
 from invertune.clip.models import CLIP, MAX_LOGIT_SCALE
 from invertune.data.bundle import ImageTextPairs
 from invertune.finite import check_finite
-from invertune.losses import clip_loss
 from invertune.progress import progress
 from invertune.seeds import seeded
 from invertune.training.checkpoint import load_state, save_state
-from invertune.training.objective import Batch, Objective
+from invertune.training.distributed import Ranks
+from invertune.training.execution import current
+from invertune.training.norms import batch_norms, shared_norms
+from invertune.training.objective import Objective, check_objective
 from invertune.training.optimizers import Optimizers
 from invertune.training.recipe import Recipe
+from invertune.training.step import Step
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +54,6 @@ def compact_vocabulary(model: CLIP, tokens: Tensor) -> Iterator[Tensor]:
     finally:
         table.weight.data[used] = compact.weight.data
         clip.token_embedding = table
-
-
-def batch_norms(model: nn.Module) -> list[nn.Module]:
-    """Return the BatchNorm layers of a model."""
-    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
 def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> Tensor:
@@ -101,6 +100,9 @@ def train(
 ) -> list[float]:
     """Train ``model`` in place and return the loss of every step.
 
+    How it is computed, and by how many processes, is the execution's that is in use; what is
+    learned is the same up to rounding. Every process calls it with the same arguments.
+
     Args:
         model: Left in evaluation mode.
         pairs: What to train on.
@@ -111,16 +113,42 @@ def train(
         objective: Takes the model and a `Batch`, and returns the loss in place of the contrastive
             one, a scalar.
         texts: Further texts that the objective encodes, such as reworded captions: `Batch.texts`.
-        checkpoint: A file that an interrupted training goes on from; removed at the end.
+        checkpoint: A file that an interrupted training goes on from, with any number of processes;
+            the first one writes it, and removes it at the end.
         checkpoint_every: Steps between checkpoints.
 
     Raises:
-        ValueError: If there are fewer pairs than one batch.
+        ValueError: If there are fewer pairs than one batch, processes have different ones, or the
+            training would be another one as it is to be computed.
         NonFiniteLossError: If the loss becomes NaN or infinite.
+        LostProcessError: If another process of the training ended.
     """
     recipe.check_pairs(len(pairs), stage)
-    total = recipe.steps(len(pairs))
+    execution = current()
+    execution.check_model(model, recipe.freeze_batch_norm, stage)
+    if objective is not None:
+        check_objective(objective, recipe, stage)
+    execution.ranks.check_same(_facts(model, pairs, recipe, seed, texts), stage)
     tokens = model.tokenize([*pairs.captions, *texts])
+    with _trainable(model, recipe, teacher) as frozen, execution.applied(model):
+        if recipe.epochs > 1:  # drawn once instead of once a pass
+            pairs = pairs.kept()
+        with compact_vocabulary(model, tokens) as numbers, shared_norms(model, execution.ranks):
+            matched = teacher if recipe.teacher_weight else None
+            own, others = numbers[: len(pairs)], numbers[len(pairs) :]
+            step = Step(
+                model, pairs, own, others, matched, recipe.teacher_weight, objective, execution
+            )
+            run = _Run(model, step, recipe, len(pairs), seed, stage, frozen, execution.ranks)
+            # The flash kernel's backward pass is the slower one on a CPU.
+            on_cpu = model.device.type == "cpu"
+            with sdpa_kernel(SDPBackend.MATH) if on_cpu else contextlib.nullcontext():
+                return run.go(checkpoint, checkpoint_every)
+
+
+@contextlib.contextmanager
+def _trainable(model: CLIP, recipe: Recipe, teacher: CLIP | None) -> Iterator[list[nn.Module]]:
+    """Freeze what the recipe leaves as it is inside the block; yield its BatchNorm layers."""
     trainable = [(p, p.requires_grad) for p in model.parameters()]
     visual = {id(p) for p in model.visual.parameters()}
     if teacher is not None:
@@ -135,21 +163,26 @@ def train(
     for norm in frozen:
         norm.requires_grad_(False)
     try:
-        if recipe.epochs > 1:  # drawn once instead of once a pass
-            pairs = pairs.kept()
-        with compact_vocabulary(model, tokens) as numbers:
-            own, others = numbers[: len(pairs)], numbers[len(pairs) :]
-            run = _Run(
-                model, pairs, own, others, recipe, total, seed, stage, teacher, objective, frozen
-            )
-            # The flash kernel's backward pass is the slower one on a CPU.
-            on_cpu = model.device.type == "cpu"
-            with sdpa_kernel(SDPBackend.MATH) if on_cpu else contextlib.nullcontext():
-                return run.go(checkpoint, checkpoint_every)
+        yield frozen
     finally:
         for parameter, flag in trainable:
             parameter.requires_grad_(flag)
         model.eval()
+
+
+def _facts(
+    model: CLIP, pairs: ImageTextPairs, recipe: Recipe, seed: int, texts: Sequence[str]
+) -> dict[str, str]:
+    """Return digests of what all processes have to have alike, by what it is."""
+    shapes = {name: list(value.shape) for name, value in model.clip.state_dict().items()}
+    facts = {
+        "pairs": [list(pairs.ids), list(pairs.captions), list(texts)],
+        "recipe": [repr(recipe), seed],
+        "model": [model.name, shapes],
+    }
+    return {
+        name: hashlib.sha256(json.dumps(fact).encode()).hexdigest() for name, fact in facts.items()
+    }
 
 
 @dataclass
@@ -157,59 +190,40 @@ class _Run:
     """The state of one training."""
 
     model: CLIP
-    pairs: ImageTextPairs
-    tokens: Tensor
-    texts: Tensor
+    step: Step
     recipe: Recipe
-    total: int
+    pairs: int
     seed: int
     stage: str
-    teacher: CLIP | None
-    objective: Objective | None
     frozen: list[nn.Module]
+    ranks: Ranks
 
     def go(self, checkpoint: Path | None, every: int) -> list[float]:
-        optimizers = Optimizers(self.model, self.recipe, self.total)
+        total = self.recipe.steps(self.pairs)
+        optimizers = Optimizers(self.model, self.recipe, total)
         losses = self._resume(optimizers, checkpoint)
         steps = itertools.islice(
-            _batches(len(self.pairs), self.recipe.batch_size, self.seed), len(losses), self.total
+            _batches(self.pairs, self.recipe.batch_size, self.seed), len(losses), total
         )
-        bar = progress(steps, self.stage, total=self.total, start=len(losses))
+        bar = progress(steps, self.stage, total=total, start=len(losses))
+        # Files are the first process' own: the others go by what it read.
+        path = checkpoint if self.ranks.rank == 0 else None
         self.model.train()
         # The model's training mode is theirs too, in which they take the statistics of the batch.
         for norm in self.frozen:
             norm.eval()
         for index in bar:
-            loss = self._loss(index)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = self.step.gradients(index)
             losses.append(check_finite(loss, self.stage, len(losses)))
             bar.loss(losses[-1])
             optimizers.step(len(losses) - 1)
             # As CLIP does, whose training is not stable beyond it.
             self.model.logit_scale.data.clamp_(0, MAX_LOGIT_SCALE)
-            if checkpoint is not None and len(losses) % every == 0 and len(losses) < self.total:
-                self._save(optimizers, checkpoint, losses)
-        if checkpoint is not None:
-            checkpoint.unlink(missing_ok=True)
+            if path is not None and len(losses) % every == 0 and len(losses) < total:
+                self._save(optimizers, path, losses)
+        if path is not None:
+            path.unlink(missing_ok=True)
         return losses
-
-    def _loss(self, index: Tensor) -> Tensor:
-        device = self.model.device
-        images = self.pairs.batch(index).to(device, non_blocking=True)
-        with autocast(device):
-            if self.objective is not None:
-                tokens, texts = (part.to(device) for part in (self.tokens[index], self.texts))
-                return self.objective(self.model, Batch(images, tokens, index, texts))
-            image_features = self.model.encode_image(images)
-            if self.recipe.teacher_weight == 0 or self.teacher is None:
-                text_features = self.model.encode_tokens(self.tokens[index].to(device))
-                return clip_loss(image_features, text_features, self.model.logit_scale)
-            with torch.no_grad():
-                wanted = self.teacher.encode_image(images)
-                text_features = self.model.encode_tokens(self.tokens[index].to(device))
-        distance = (1 - (image_features * wanted).sum(dim=-1)).mean()
-        contrast = clip_loss(image_features, text_features, self.model.logit_scale)
-        return contrast + self.recipe.teacher_weight * distance
 
     def _save(self, optimizers: Optimizers, path: Path, losses: list[float]) -> None:
         state = {
@@ -221,8 +235,12 @@ class _Run:
         save_state(path, self.stage, state)
 
     def _resume(self, optimizers: Optimizers, path: Path | None) -> list[float]:
-        state = load_state(path, self.stage, self.model.device)
+        # Tensors that go to other processes pass through the CPU.
+        device = self.model.device if self.ranks.size == 1 else torch.device("cpu")
+        first = self.ranks.rank == 0
+        state = self.ranks.from_first(load_state(path, self.stage, device) if first else None)
         if state is None:
+            self.ranks.copy_from_first(self.model.clip.state_dict())
             return []
         self.model.clip.load_state_dict(state["model"])
         optimizers.adamw.load_state_dict(state["adamw"])

@@ -52,7 +52,7 @@ def invertune(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
             env=kept | {"PYTHONPATH": str(CONF.parent)} | environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.stages.gpus import lease_folder, leased
+from experiments.stages.gpus import lease_folder, leased, leased_together
 
 
 def test_every_run_has_a_gpu_of_its_own(tmp_path: Path) -> None:
@@ -23,6 +23,32 @@ def test_every_run_has_a_gpu_of_its_own(tmp_path: Path) -> None:
         assert got == []
     waiting.join(timeout=20)
     assert got in ([0], [1])
+
+
+def test_several_gpus_are_leased_all_or_none(tmp_path: Path) -> None:
+    names, got = ["a", "b", "c"], list[list[int]]()
+
+    def wait() -> None:
+        with leased_together(names, 2, tmp_path) as both:
+            got.append(both)
+
+    with leased_together(names, 2, tmp_path) as first:
+        assert first == [0, 1]
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        waiting.join(timeout=0.5)
+        with leased(names, tmp_path) as third:  # the one that is left is not held back
+            assert third == 2
+        assert got == []
+    waiting.join(timeout=20)
+    assert got == [[0, 1]]
+    with (
+        pytest.raises(
+            ValueError, match="4 processes on this machine need a GPU each, and it has 3"
+        ),
+        leased_together(names, 4, tmp_path),
+    ):
+        pass
 
 
 def test_without_a_gpu_there_is_nothing_to_lease(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ Resolve = Callable[..., dict[str, Any]]
         ("seed=zero", "seed is an integer of at least 0, got 'zero'"),
         ("seed=true", "seed is an integer of at least 0, got True"),
         ("device=tpu", "device is one of auto, cpu, cuda, got 'tpu'"),
+        ("processes=0", "processes is an integer of at least 1, got 0"),
+        ("processes=two", "processes is an integer of at least 1, got 'two'"),
         ("threads=0", "threads is null or an integer of at least 1, got 0"),
         ("evaluation.batch_size=0", "evaluation.batch_size is an integer of at least 1, got 0"),
     ],

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from experiments.config import CONF
 from experiments.sweeps.failures import FAILURE_FILE, failure_line, is_complete
@@ -155,3 +156,34 @@ def test_every_launcher_is_told_the_sweeps_name(tiny_words: list[str]) -> None:
         hydra = _config(tiny_words, *words)
         assert hydra.sweeper.name == "t1-0123abcd"
         assert not any("t1-0123abcd" in word for word in hydra.overrides.task)  # nor in titles
+
+
+def test_the_processes_of_a_torchrun_make_no_sweep(
+    inside: Callable[..., tuple[int, str, str]],
+    tiny_words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, complaint = inside(*tiny_words, "-m", "seed=0,1")
+    assert code == 1
+    assert "the processes of one torchrun make one run" in complaint
+
+
+def test_a_job_of_slurm_is_queued_again_and_has_a_gpu_a_process(tiny_words: list[str]) -> None:
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    launcher = OmegaConf.to_container(
+        _config(
+            tiny_words, "hydra/launcher=slurm", "processes=4", "hydra.launcher.partition=gpu"
+        ).launcher,
+        resolve=True,
+    )
+    assert isinstance(launcher, dict)
+    assert launcher["max_num_timeout"] > 0
+    own = ("_target_", "submitit_folder", "max_num_timeout", "timeout_min", "name", "mem_gb")
+    fields = {key: value for key, value in launcher.items() if key not in own}
+    script = _make_sbatch_string("work", "folder", time=launcher["timeout_min"], **fields)
+    for line in ("--requeue", "--gpus-per-node=4", "--partition=gpu", "--signal=USR2@120",
+                 "--open-mode=append", "--ntasks-per-node=1", "--time=720"):  # fmt: skip
+        assert f"#SBATCH {line}\n" in script, line

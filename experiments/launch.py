@@ -1,0 +1,126 @@
+"""Several processes for one run, on this machine: what torchrun does, with less to say.
+
+torchrun itself takes a page to say that a process ended, and takes the signals by which Slurm
+announces that a job is put back into the queue. The processes find the same environment here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from experiments.config import CONF
+from experiments.stages.team import FAILED, LAUNCHED, LOST
+
+if TYPE_CHECKING:
+    from torch.distributed import Store  # type: ignore[attr-defined]
+
+_MEMBER = "experiments.member"
+_PAUSE = 0.1
+_GRACE = 10.0  # seconds for the others to end by themselves once one has
+
+
+class ProcessesFailedError(RuntimeError):
+    """A process of a run failed, and has said why."""
+
+
+class ProcessEndedError(OSError):
+    """A process of a run was ended from outside, or could not reach the others."""
+
+
+def launch(config: object, count: int) -> None:
+    """Run a config by so many processes and wait for their end.
+
+    Args:
+        config: The composed config, Hydra's own part included.
+        count: Number of processes.
+
+    Raises:
+        ProcessesFailedError: If one fails; it has said why.
+        ProcessEndedError: If one is killed, or lost the others.
+    """
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    # Here, so that it outlives each of them.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    common = {
+        **os.environ, LAUNCHED: "1", "TORCHELASTIC_RUN_ID": f"invertune-{os.getpid()}",
+        "TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
+        "GROUP_RANK": "0", "PYTHONPATH": _path(),
+        # When one is killed, the others would leave a page of addresses.
+        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),
+    }  # fmt: skip
+    told = pickle.dumps(config)
+    with _started(common, count) as processes:
+        for process in processes:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # it has ended, which is seen below
+                process.stdin.write(told)
+                process.stdin.close()
+        codes = _ended(processes)
+    _check(codes, store)
+
+
+def _path() -> str:
+    return os.pathsep.join(filter(None, [str(CONF.parent), os.environ.get("PYTHONPATH", "")]))
+
+
+@contextlib.contextmanager
+def _started(common: dict[str, str], count: int) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
+    """Start the processes, and let none of them outlive the block."""
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for rank in range(count):
+            own = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            command = [sys.executable, "-m", _MEMBER]
+            # In a group of its own: an interrupt at the terminal is for this process alone.
+            started = subprocess.Popen(command, env=own, stdin=subprocess.PIPE, process_group=0)
+            processes.append(started)
+        yield processes
+    finally:
+        # What they write is complete or not there at any moment.
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
+
+
+def _ended(processes: Sequence[subprocess.Popen[Any]]) -> list[int | None]:
+    """Return the exit codes once all processes have ended, or one of them badly a while ago."""
+    until = float("inf")
+    while True:
+        codes = [process.poll() for process in processes]
+        if None not in codes or time.monotonic() > until:
+            return codes
+        if any(codes) and until == float("inf"):
+            until = time.monotonic() + _GRACE
+        time.sleep(_PAUSE)
+
+
+def _check(codes: Sequence[int | None], store: Store) -> None:
+    """Look at how the processes ended.
+
+    Raises:
+        ProcessesFailedError: If one fails; it has said why.
+        ProcessEndedError: If one is killed, or lost the others.
+    """
+    killed = [(rank, -code) for rank, code in enumerate(codes) if code is not None and code < 0]
+    if killed:
+        rank, number = killed[0]
+        raise ProcessEndedError(
+            f"process {rank} of {len(codes)} was ended by signal {number} "
+            f"({signal.Signals(number).name}); the same command goes on from here"
+        )
+    if not any(codes):
+        return
+    if not store.check([FAILED]) and store.check([LOST]):
+        raise ProcessEndedError(store.get(LOST).decode())
+    raise ProcessesFailedError
