@@ -81,31 +81,39 @@ class Step:
     objective: Objective | None
     execution: Execution
 
-    def gradients(self, whole: Tensor) -> Tensor:
+    def images(self, whole: Tensor) -> Tensor:
+        """Return the images of this process' share of a batch, (B, 3, H, W), as they are read."""
+        read = self.pairs.batch(self.execution.ranks.share(whole))
+        return read.pin_memory() if self.model.device.type == "cuda" else read
+
+    def gradients(self, whole: Tensor, images: Tensor) -> Tensor:
         """Leave the gradients of the loss with the weights, and return the loss, a scalar.
 
         Both are those of the whole batch, the same in every process.
 
         Args:
             whole: (G,) positions of the batch among the pairs.
+            images: What `images` returned for it.
         """
         ranks, chunk = self.execution.ranks, self.execution.chunk
         index = ranks.share(whole)
-        parts = [index] if chunk is None else list(index.split(chunk))  # type: ignore[no-untyped-call]
+        size = len(index) if chunk is None else chunk
+        parts, shown = index.split(size), images.split(size)  # type: ignore[no-untyped-call]
         if self.objective is not None:
-            loss = torch.stack([self._objective(part, whole) for part in parts]).sum()
+            losses = [self._objective(*own, whole) for own in zip(shown, parts, strict=True)]
+            loss = torch.stack(losses).sum()
         elif len(parts) == 1:
-            loss = self._loss(self._encode(self._images(index), index), len(whole))
+            loss = self._loss(self._encode(images, index), len(whole))
             loss.backward()  # type: ignore[no-untyped-call]
         else:
-            loss = self._in_chunks(parts, len(whole))
+            loss = self._in_chunks(shown, parts, len(whole))
         ranks.sum_gradients([weight for weight in self.model.parameters() if weight.requires_grad])
         return ranks.summed(loss.detach())
 
-    def _objective(self, index: Tensor, whole: Tensor) -> Tensor:
+    def _objective(self, images: Tensor, index: Tensor, whole: Tensor) -> Tensor:
         assert self.objective is not None
         device = self.model.device
-        images = self._images(index).to(device, non_blocking=True)
+        images = images.to(device, non_blocking=True)
         with self.execution.autocast(device):
             tokens, texts = (part.to(device) for part in (self.tokens[index], self.texts))
             loss = self.objective(self.model, Batch(images, tokens, index, texts, whole))
@@ -114,9 +122,8 @@ class Step:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _in_chunks(self, parts: Sequence[Tensor], count: int) -> Tensor:
-        """Return the loss of this process' share, of which a chunk at a time is in memory."""
-        images = [self._images(part) for part in parts]
+    def _in_chunks(self, images: Sequence[Tensor], parts: Sequence[Tensor], count: int) -> Tensor:
+        """Return the loss of this process' share, of which a chunk at a time is computed."""
         with torch.no_grad():
             first = [self._encode(*own) for own in zip(images, parts, strict=True)]
         features = _Features.joined(first)
@@ -131,9 +138,6 @@ class Step:
                     if pair[0].requires_grad]  # fmt: skip
             torch.autograd.backward([of for of, _ in made], [gradient for _, gradient in made])
         return loss
-
-    def _images(self, index: Tensor) -> Tensor:
-        return self.pairs.batch(index)
 
     def _encode(self, images: Tensor, index: Tensor) -> _Features:
         device = self.model.device

@@ -20,6 +20,7 @@ from invertune.data.bundle import ImageTextPairs
 from invertune.finite import check_finite
 from invertune.progress import progress
 from invertune.seeds import seeded
+from invertune.training.ahead import ahead
 from invertune.training.checkpoint import load_state, save_state
 from invertune.training.distributed import Ranks
 from invertune.training.execution import current
@@ -30,6 +31,8 @@ from invertune.training.recipe import Recipe
 from invertune.training.step import Step
 
 log = logging.getLogger(__name__)
+
+_AHEAD = 3  # batches that are read while a GPU computes; a processor computes on the same cores
 
 
 @contextlib.contextmanager
@@ -205,15 +208,17 @@ class _Run:
         steps = itertools.islice(
             _batches(self.pairs, self.recipe.batch_size, self.seed), len(losses), total
         )
-        bar = progress(steps, self.stage, total=total, start=len(losses))
+        depth = _AHEAD if self.model.device.type == "cuda" else 0
+        read = ahead(steps, self.step.images, depth)
+        bar = progress(read, self.stage, total=total, start=len(losses))
         # Files are the first process' own: the others go by what it read.
         path = checkpoint if self.ranks.rank == 0 else None
         self.model.train()
         # The model's training mode is theirs too, in which they take the statistics of the batch.
         for norm in self.frozen:
             norm.eval()
-        for index in bar:
-            loss = self.step.gradients(index)
+        for index, images in bar:
+            loss = self.step.gradients(index, images)
             losses.append(check_finite(loss, self.stage, len(losses)))
             bar.loss(losses[-1])
             optimizers.step(len(losses) - 1)
