@@ -27,6 +27,7 @@ from experiments.stages.artifacts import DEFENSE, LOSSES, PICTURES
 from experiments.stages.locks import held
 from experiments.stages.stages import Stages
 from experiments.stages.store import StageFolder
+from experiments.stages.weighed import with_weights
 from experiments.sweeps.failures import forget_failure, record_failure
 from experiments.sweeps.sweeper import NODE, SweepFailedError, register
 from experiments.terminal import say
@@ -45,7 +46,7 @@ class ReportedError(RuntimeError):
 
 def run(cfg: DictConfig) -> Path:
     """Run what the config asks for and return the path of its ``result.json``."""
-    config = plain_config(cfg)
+    config = with_weights(plain_config(cfg))
     tracking = instantiate(cfg.tracking)
     parts = part_names(config, HydraConfig.get().runtime.choices)
     runs_dir = runs_folder(config["runs_dir"])

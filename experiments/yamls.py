@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import yaml
 
 # Fields that hold a name or a path: what YAML reads as a number or a switch there is a text.
-TEXTS = ("runs_dir", "name", "target_label", "project", "group", "id")
+TEXTS = ("runs_dir", "name", "target_label", "project", "group", "id", "path", "sha256")
 _SCALARS = ("str", "int", "float", "bool")
 _VALUES = (*_SCALARS, "null", "timestamp", "seq", "map", "merge")
 _TAG = "tag:yaml.org,2002:"
