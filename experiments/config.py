@@ -21,6 +21,7 @@ Config: TypeAlias = Mapping[str, Any]
 # What a part says to the stages and no class takes: which fields of a method are a stage of their
 # own, and whether a model may come with the package.
 STAGES, SHIPPED = "_stages_", "shipped"
+PATH = "path"  # of a model: where its weights lie, which no number depends on
 # Whole numbers that keep the fraction of 1.0, by the ends of their keys: YAMLs write them so, and
 # keys of stages made before hold them so. All others are written without.
 _WITH_FRACTION = frozenset(
@@ -52,6 +53,8 @@ def plain_config(composed: DictConfig) -> Config:
 def result_id(config: Config) -> str:
     """Return 16 hexadecimal digits that name a resolved config."""
     kept = {key: value for key, value in config.items() if key not in _OUTSIDE}
+    if isinstance(kept.get("model"), Mapping):
+        kept["model"] = placeless(kept["model"])
     for group in ("attack", "defense"):  # where stages begin and end changes no number
         if group in kept:
             kept[group] = {key: value for key, value in kept[group].items() if key != STAGES}
@@ -59,6 +62,15 @@ def result_id(config: Config) -> str:
         own = {key: value for key, value in kept["evaluation"].items() if key != "batch_size"}
         kept["evaluation"] = own
     return digest(same_numbers(kept))[:16]
+
+
+def placeless(model: Config) -> Config:
+    """Return a model's config without the place of its weights, its teacher's too."""
+    return {
+        name: placeless(value) if name == "teacher" and isinstance(value, Mapping) else value
+        for name, value in model.items()
+        if name != PATH
+    }
 
 
 def same_numbers(value: object, key: str = "") -> object:

@@ -20,6 +20,7 @@ from experiments.stages.parts import build
 from experiments.stages.stages import list_stages
 from experiments.stages.store import StageStore
 from experiments.stages.targets import with_target
+from experiments.stages.weighed import with_weights
 
 if TYPE_CHECKING:
     from invertune.clip.cost import Cost
@@ -118,7 +119,7 @@ def expand(overrides: Sequence[str]) -> list[Config]:
                 if key not in given]  # fmt: skip
         parsed = OverridesParser.create().parse_overrides([*axes, *words])
         ((*combinations,),) = BasicSweeper.split_arguments(parsed, None)
-        return [plain_config(compose("config", list(one), return_hydra_config=True))
+        return [with_weights(plain_config(compose("config", list(one), return_hydra_config=True)))
                 for one in combinations]  # fmt: skip
 
 

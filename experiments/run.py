@@ -29,6 +29,7 @@ from experiments.stages.locks import held
 from experiments.stages.stages import Stages
 from experiments.stages.store import StageFolder
 from experiments.stages.team import LAUNCHED, Team
+from experiments.stages.weighed import with_weights
 from experiments.sweeps.failures import forget_failure, record_failure
 from experiments.sweeps.sweeper import NODE, SweepFailedError, register
 from experiments.terminal import say
@@ -50,7 +51,7 @@ def run(cfg: DictConfig) -> Path:
 
     Where ``processes`` is more than 1 and something is left to train, as many others make it.
     """
-    config, team = plain_config(cfg), Team.met()
+    config, team = with_weights(plain_config(cfg)), Team.met()
     parts = part_names(config, HydraConfig.get().runtime.choices)
     folder = runs_folder(config["runs_dir"]) / run_name(config, parts)
     try:

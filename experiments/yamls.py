@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Fields that hold a name or a path: what YAML reads as a number or a switch there is a text.
 TEXTS = ("runs_dir", "name", "target_label", "project", "group", "id", "path", "images_path",
-         "labels_path", "cache", "image", "caption", "label")  # fmt: skip
+         "labels_path", "cache", "image", "caption", "label", "sha256")  # fmt: skip
 _SCALARS = ("str", "int", "float", "bool")
 _VALUES = (*_SCALARS, "null", "timestamp", "seq", "map", "merge")
 _TAG = "tag:yaml.org,2002:"

@@ -14,6 +14,7 @@ from experiments.bundles.bundle import CARD, FILES, WEIGHTS
 from experiments.bundles.card import SEALED, VERSION, Card, Part
 from experiments.bundles.rebuild import build_model, check_config, describe_model, model_config
 from experiments.bundles.whole import whole_folder
+from experiments.config import placeless
 from experiments.files import Fingerprint, fingerprint, read_json
 from experiments.results.measures import lookup
 from experiments.results.result import FILE, read_result
@@ -118,7 +119,7 @@ def _card(
     return {
         "version": VERSION,
         "model": model,
-        "architecture": config["model"],
+        "architecture": placeless(config["model"]),  # paths are nobody else's business
         **describe_model(built),
         "attack": parts["attack"],
         "graft": graft,

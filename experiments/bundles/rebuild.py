@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import logging
 from collections.abc import Iterator, Mapping
@@ -67,9 +66,7 @@ def build_model(config: Config, addition: Config | None, weights: Path, seed: in
     if not isinstance(spec, ModelSpec):
         raise ValueError(f"architecture is a ModelSpec, got {config['_target_']!r}")
     _check_size(_architecture(spec), weights)
-    with _quiet():
-        built = dataclasses.replace(spec, weights=None).build(seed)
-    return load_weights(graft(built, addition), weights).eval()
+    return load_weights(graft(spec.untrained(seed), addition), weights).eval()
 
 
 @contextlib.contextmanager

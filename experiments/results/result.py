@@ -75,6 +75,8 @@ def _model(facts: ModelFacts, config: Mapping[str, Any], pretrain: StageFolder) 
     """Return the model's facts with where its clean weights are from; nothing for random ones."""
     if pretrain.path is not None:
         return {**facts, "pretrained": pretrain.json("pretrained.json")["source"]}
+    if config.get("path"):
+        return {**facts, "pretrained": "file"}
     return {**facts, "pretrained": "open_clip"} if config.get("weights") else facts
 
 

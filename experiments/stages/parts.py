@@ -13,6 +13,7 @@ from experiments.stages.artifacts import BACKDOOR, DEFENSE, WEIGHTS
 from experiments.stages.gpus import gpu_names, leased, leased_together
 from experiments.stages.speed import execution_of
 from experiments.stages.targets import with_target
+from experiments.stages.weighed import with_weights
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ class Parts:
     def __init__(self, config: Config, team: Team | None = None) -> None:
         _check_values(config)
         self.team = team
-        self.config = config = with_target(config)
+        self.config = config = with_weights(with_target(config))
         self.seed: int = config["seed"]
         self.batch_size: int = config["evaluation"]["batch_size"]
         self._held = contextlib.ExitStack()
@@ -124,12 +125,13 @@ class Parts:
         """
         from invertune.clip.weights import load_weights
 
-        built = self.model_spec(model).build(self.seed)
-        if stage.path is not None:
-            from attacks.graft import graft
+        spec = self.model_spec(model)
+        if stage.path is None:
+            return spec.build(self.seed).to(self.device).eval()
+        from attacks.graft import graft
 
-            built = load_weights(graft(built, graft_of(stage)), stage.file(WEIGHTS))
-        return built.to(self.device).eval()
+        built = graft(spec.untrained(self.seed), graft_of(stage))
+        return load_weights(built, stage.file(WEIGHTS)).to(self.device).eval()
 
     def clean(self, made: Mapping[str, StageFolder]) -> CleanData:
         """Return what the defense says that it needs, and nothing else.
@@ -175,7 +177,9 @@ class Parts:
         from invertune.defense import check_needs
 
         _ = self.device, self.execution()
-        tokenizer, data = self.model_spec().tokenizer(), self.data
+        spec, data = self.model_spec(), self.data
+        spec.check()
+        tokenizer = spec.tokenizer()
         check_classes(tokenizer, data.class_names, data.prompts, data.templates)
         check_apart(tokenizer, self.attack.texts(data), f"prompts of attack {self.attack.name}")
         gives = self.attack.plan(self.data).poisons is not None

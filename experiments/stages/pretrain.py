@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.config import SHIPPED, Config, class_fields
+from experiments.config import SHIPPED, Config, class_fields, placeless
 from experiments.stages.artifacts import LOSSES, PRETRAINED, WEIGHTS, write_json
 from experiments.stages.data import whole
 from experiments.stages.keys import Planner, Stage
@@ -31,7 +31,7 @@ def stage(planner: Planner, model: Config | None = None, role: str = NAME) -> St
     """
     model = planner.config["model"] if model is None else model
     data = whole(planner.config["data"])
-    own = {name: value for name, value in model.items() if name not in ("teacher", SHIPPED)}
+    own = {k: v for k, v in placeless(model).items() if k not in ("teacher", SHIPPED)}
     config: Config = {"model": own, "data": data}
     inputs: dict[str, Stage] = {}
     if model.get("pretrain") is None:

@@ -32,6 +32,7 @@ from experiments.stages.keys import Planner, Stage, StageKey
 from experiments.stages.parts import Parts
 from experiments.stages.store import StageFolder, StageStore
 from experiments.stages.targets import with_target
+from experiments.stages.weighed import with_weights
 
 if TYPE_CHECKING:
     from experiments.stages.team import Team
@@ -50,7 +51,7 @@ def list_stages(config: Config, code: Code | None = None) -> list[Stage]:
     Raises:
         ValueError: If a method says something of its stages that cannot be.
     """
-    config = with_target(config)
+    config = with_weights(with_target(config))
     planner = Planner(config, installed() if code is None else code)
     clean = pretrain.stage(planner)
     made = trigger.stage(planner, clean)

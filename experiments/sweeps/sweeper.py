@@ -25,6 +25,7 @@ from experiments.config import experiment_id, part_names, plain_config, result_i
 from experiments.names import runs_folder
 from experiments.stages.stages import Stages
 from experiments.stages.team import is_member
+from experiments.stages.weighed import with_weights
 from experiments.sweeps.failures import failed, is_complete
 from experiments.sweeps.sweep import Job, Sweep, axes_of, save_sweep, sweep_name
 
@@ -135,7 +136,7 @@ class ResumingSweeper(BasicSweeper):
         loader = self.hydra_context.config_loader
         composed = loader.load_sweep_config(self.config, list(overrides))
         choices = OmegaConf.to_container(composed.hydra.runtime.choices)
-        config = plain_config(composed)
+        config = with_weights(plain_config(composed))
         assert isinstance(choices, dict)
         parts = part_names(config, {str(k): v for k, v in choices.items()})
         return Job(

@@ -40,6 +40,12 @@ class Heads:
         return 0 if self.width is None or width % self.width else width // self.width
 
 
+def heads_of(config: Mapping[str, Any]) -> Heads:
+    """Return the heads of an open_clip model config; what it leaves out has open_clip's default."""
+    width = config["vision_cfg"].get("head_width", HEAD_WIDTH)
+    return Heads(text=config["text_cfg"].get("heads", 8), width=width)
+
+
 # Tensors that tell the architecture, and their number of dimensions.
 _BOTH_KINDS = {
     "visual.conv1.weight": 4, "token_embedding.weight": 2, "positional_embedding": 2,

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from invertune.clip.architectures import HEAD_WIDTH, Heads
+from invertune.clip.files import CARD, HF_CONFIG, HF_INPUT, OPEN_CLIP_CONFIG
 from invertune.clip.preprocessing import Preprocessing
 from invertune.clip.weights import CONFIG
 from invertune.regular import parse_json, read_json, sub_object
 
-HF_CONFIG, HF_INPUT = "config.json", "preprocessor_config.json"
-OPEN_CLIP_CONFIG, CARD = "open_clip_config.json", "card.json"
 _RESAMPLING = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 # Of open_clip's image towers; the first choice is the default.
 VISION_OPTIONS: dict[str, tuple[Any, ...]] = {

@@ -11,22 +11,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from invertune.clip.activation import Activation, decide, other_activation
 from invertune.clip.architectures import FORMATS, infer_architecture, require_clip
-from invertune.clip.beside import CARD, HF_CONFIG, OPEN_CLIP_CONFIG, Beside, read_beside
-from invertune.clip.hugging_face import HF_TOWERS, HF_WEIGHTS
+from invertune.clip.assembly import assemble, expected_state
+from invertune.clip.beside import Beside, read_beside
+from invertune.clip.files import HF_CONFIG, OPEN_CLIP_CONFIG, find_weights, parts
+from invertune.clip.hugging_face import HF_TOWERS
 from invertune.clip.models import CLIP
 from invertune.clip.preprocessing import Preprocessing
-from invertune.clip.spec import ModelSpec
 from invertune.clip.states import OPENAI_EXTRAS, normalized, not_finite
 from invertune.clip.tensor_files import RawCheckpoint, read_tensors
 from invertune.clip.weights import fit_errors
-from invertune.regular import read_json, sub_object
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +87,7 @@ class Checkpoint:
 
     def build(self, name: str) -> CLIP:
         """Return the model in evaluation mode, called ``name``."""
-        spec = ModelSpec(name, architecture=self.architecture, preprocessing=self.preprocessing)
-        model = spec.build()
+        model = assemble(name, self.architecture, self.preprocessing)
         model.clip.load_state_dict(self.state)
         return model.eval()
 
@@ -138,13 +136,21 @@ def undecided(checkpoint: Checkpoint, model: CLIP | None = None) -> str:
     )
 
 
-def read_checkpoint(path: Path, quick_gelu: bool | None = None) -> Checkpoint:
+def read_checkpoint(
+    path: Path,
+    quick_gelu: bool | None = None,
+    *,
+    otherwise: Beside | None = None,
+    usual: str | None = None,
+) -> Checkpoint:
     """Read a CLIP checkpoint: its content decides what it is, not its suffix.
 
     Args:
-        path: A file, or a Hugging Face or open_clip folder.
+        path: A file, or a folder that holds one, as Hugging Face and open_clip have them.
         quick_gelu: Whether the activation is QuickGELU; None to take what the files say
             (`invertune.clip.activation.decide`).
+        otherwise: What is taken of heads, options and pixels where the files say nothing.
+        usual: Name that the file has in a folder where several could be meant.
 
     Raises:
         ValueError: If there is no such file, if it holds more than data, if it is no checkpoint or
@@ -152,9 +158,10 @@ def read_checkpoint(path: Path, quick_gelu: bool | None = None) -> Checkpoint:
     """
     if not path.exists():
         raise ValueError(f"{path} does not exist; a checkpoint is {FORMATS}")
-    raw = _read_folder(path) if path.is_dir() else _read_file(path)
+    raw = _read_folder(path, usual) if path.is_dir() else _read_file(path)
     hugging_face = any(name.startswith(HF_TOWERS) for name in raw.state)
-    beside = read_beside(path, hugging_face, raw.metadata)
+    beside = read_beside(raw.files[0], hugging_face, raw.metadata)
+    beside = beside if otherwise is None else beside.over(otherwise)
     state = normalized(path, raw.state, raw.files)
     require_clip(path, state)
     config, name, assumed = infer_architecture(path, state, beside.heads, beside.vision)
@@ -186,8 +193,7 @@ def _sized(config: dict[str, Any], beside: Beside) -> list[str]:
 
 def _expected(path: Path, config: dict[str, Any]) -> Mapping[str, Tensor]:
     try:
-        with torch.device("meta"):  # shapes without memory
-            return dict(open_clip.CLIP(**config).state_dict())
+        return expected_state(config)
     except Exception as error:  # sizes of zero and the like
         raise ValueError(f"{path} has sizes that no CLIP is built of: {error}") from error
 
@@ -199,32 +205,17 @@ def _read_file(path: Path) -> RawCheckpoint:
     return replace(raw, openai=raw.openai or raw.state.keys() >= OPENAI_EXTRAS)
 
 
-def _read_folder(path: Path) -> RawCheckpoint:
-    if (path / CARD).is_file():
-        raise ValueError(
-            f"{path} is a checkpoint bundle, whose {CARD} says what it is; "
-            f"invertune verify {path} measures it"
-        )
-    weights = next((path / name for name in HF_WEIGHTS if (path / name).is_file()), None)
-    configs = [path / name for name in (HF_CONFIG, OPEN_CLIP_CONFIG)]
-    if weights is None or not any(config.is_file() for config in configs):
-        raise ValueError(
-            f"{path} is no Hugging Face CLIP folder: it needs {HF_CONFIG} or {OPEN_CLIP_CONFIG}, "
-            f"and one of {', '.join(HF_WEIGHTS)}"
-        )
-    state: dict[str, Tensor] = {}
-    shards = _shards(path, weights) if weights.suffix == ".json" else [weights]
-    for file in shards:
-        state |= read_tensors(file).state
-    ours = not any(name.startswith(HF_TOWERS) for name in state)
-    kind = "open_clip folder" if ours else "Hugging Face CLIP folder"
-    return RawCheckpoint(kind, state, tuple(dict.fromkeys((weights, *shards))))
-
-
-def _shards(path: Path, index: Path) -> list[Path]:
-    """Return the files that an index names, all of which lie beside it."""
-    named = sorted({str(name) for name in sub_object(read_json(index), "weight_map").values()})
-    for shard in named:
-        if Path(shard).name != shard or not (path / shard).is_file():
-            raise ValueError(f"{index} names the shard {shard!r:.80}, no file beside it")
-    return [path / shard for shard in named]
+def _read_folder(path: Path, usual: str | None) -> RawCheckpoint:
+    weights = find_weights(path, usual)
+    shards = parts(weights)
+    if shards == [weights]:
+        raw = _read_file(weights)
+    else:
+        state: dict[str, Tensor] = {}
+        for file in shards:
+            state |= read_tensors(file).state
+        raw = RawCheckpoint("", state, (weights, *shards))
+    if not (weights.parent / HF_CONFIG).is_file() and not (path / OPEN_CLIP_CONFIG).is_file():
+        return raw
+    ours = not any(name.startswith(HF_TOWERS) for name in raw.state)
+    return replace(raw, kind="open_clip folder" if ours else "Hugging Face CLIP folder")

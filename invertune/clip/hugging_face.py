@@ -7,12 +7,6 @@ import re
 import torch
 from torch import Tensor
 
-HF_WEIGHTS = (
-    "model.safetensors", "model.safetensors.index.json",
-    "pytorch_model.bin", "pytorch_model.bin.index.json",
-)  # fmt: skip
-
-
 HF_TOWERS = ("text_model.", "vision_model.")
 
 

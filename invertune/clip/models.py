@@ -51,10 +51,14 @@ class CLIP(nn.Module):
         self.tokenizer = tokenizer
         self.image_size = image_size
         self.head: nn.Module | None = None
-        self.preprocessing = preprocessing or Preprocessing()
+        self.preprocess_by(preprocessing or Preprocessing())
+
+    def preprocess_by(self, preprocessing: Preprocessing) -> None:
+        """Normalize images by another mean and deviation from now on."""
+        self.preprocessing = preprocessing
         for part in ("mean", "std"):
-            values = torch.tensor(getattr(self.preprocessing, part)).view(1, 3, 1, 1)
-            self.register_buffer(part, values, persistent=False)
+            values = torch.tensor(getattr(preprocessing, part)).view(1, 3, 1, 1)
+            self.register_buffer(part, values.to(self.logit_scale.device), persistent=False)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Return image features, (B, D) float32 of unit norm, of (B, 3, H, W) in [0, 1].

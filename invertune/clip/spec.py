@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
 
+from invertune.clip.assembly import assemble, known_architecture, simple_tokenizer
+from invertune.clip.checkpoints import Checkpoint
+from invertune.clip.files import content_hash, find_weights
 from invertune.clip.models import CLIP
 from invertune.clip.preprocessing import Preprocessing
+from invertune.clip.pretrained import read_own, read_tag, require_tag, usual_name
 from invertune.clip.texts import Tokenizer
 from invertune.fields import check_types
 
@@ -22,17 +26,22 @@ class ModelSpec:
     Attributes:
         name: Name in configs and results.
         open_clip_name: Name in open_clip's list, for a model with pre-trained weights.
-        weights: open_clip's tag of the weights, such as ``openai``; None for random ones.
+        weights: open_clip's tag of the weights, such as ``openai``, which are downloaded where they
+            are not there yet; None for random ones.
+        path: A file of weights, or a folder that holds one, in place of ``weights``.
+        sha256: Of ``path``, as `invertune.clip.files.content_hash` has it; None if it may be any.
         architecture: An open_clip model config (``embed_dim``, ``vision_cfg``, ``text_cfg``), for
             a model of one's own.
         pretrain: Recipe of the pre-training here; None where weights are loaded.
         teacher: Spec of the model whose image embeddings the pre-training matches.
-        preprocessing: Of its images; None for that of open_clip's weights, or OpenAI's.
+        preprocessing: Of its images; None for that of the weights, or OpenAI's.
     """
 
     name: str
     open_clip_name: str | None = None
     weights: str | None = None
+    path: str | None = None
+    sha256: str | None = None
     architecture: Mapping[str, Any] = field(default_factory=dict)
     pretrain: Any = None
     teacher: Any = None
@@ -44,22 +53,41 @@ class ModelSpec:
             raise ValueError(f"preprocessing is a Preprocessing, got {self.preprocessing!r:.80}")
 
     def build(self, seed: int = 0) -> CLIP:
-        """Return the model; an own architecture starts from random weights that ``seed`` decides.
+        """Return the model with its weights; where there are none to load, ``seed`` decides them.
+
+        Raises:
+            ValueError: If neither an open_clip name nor an architecture is given, or the weights
+                cannot be read, or are those of another model.
+        """
+        found = self._found()
+        model = self.untrained(seed)
+        if found is not None:
+            model.clip.load_state_dict(found.state)
+            model.preprocess_by(self.preprocessing or found.preprocessing)
+        return model
+
+    def untrained(self, seed: int = 0) -> CLIP:
+        """Return the model with random weights, which ``seed`` alone decides.
 
         Raises:
             ValueError: If neither an open_clip name nor an architecture is given.
         """
-        if self.open_clip_name is not None:
-            return _build_known(self.name, self.open_clip_name, self.weights, self.preprocessing)
-        if not self.architecture:
-            raise ValueError(f"model {self.name} needs open_clip_name or architecture")
+        config = self._config()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            config = {key: _plain(value) for key, value in self.architecture.items()}
-            clip = open_clip.CLIP(**config)
-        size = config["vision_cfg"]["image_size"]
-        model = CLIP(self.name, clip, self.tokenizer(), size, self.preprocessing)
-        return model.to(memory_format=torch.channels_last)
+            return assemble(self.name, config, self.preprocessing)
+
+    def check(self) -> None:
+        """Look for what would stop `build`, without reading or downloading any weights.
+
+        Raises:
+            ValueError: If open_clip has no such model or weights, or there is no such file.
+        """
+        self._config()
+        if self.path is not None:
+            find_weights(self._path(), usual_name(self.open_clip_name))
+        elif self.weights is not None and self.open_clip_name is not None:
+            require_tag(self.open_clip_name, self.weights)
 
     def tokenizer(self) -> Tokenizer:
         """Return the tokenizer with the model's context length, without the model.
@@ -68,35 +96,36 @@ class ModelSpec:
             ValueError: If it says neither a name that open_clip knows nor an architecture.
         """
         if self.open_clip_name is not None:
-            if open_clip.get_model_config(self.open_clip_name) is None:
-                known = ", ".join(open_clip.list_models())
-                raise ValueError(f"open_clip_name is one of {known}, got {self.open_clip_name!r}")
-            return open_clip.get_tokenizer(self.open_clip_name)  # type: ignore[no-any-return]
-        text = self.architecture.get("text_cfg")
+            text = known_architecture(self.open_clip_name)["text_cfg"]
+        else:
+            text = self.architecture.get("text_cfg")
         if not isinstance(text, Mapping) or not isinstance(text.get("context_length"), int):
             raise ValueError(
                 f"model {self.name} needs open_clip_name, or architecture with "
                 "text_cfg.context_length, an integer"
             )
-        return open_clip.SimpleTokenizer(context_length=text["context_length"])  # type: ignore[no-any-return]
+        return simple_tokenizer(text["context_length"])
 
+    def _config(self) -> Mapping[str, Any]:
+        if self.open_clip_name is not None:
+            return known_architecture(self.open_clip_name)
+        if not self.architecture:
+            raise ValueError(f"model {self.name} needs open_clip_name or architecture")
+        return self.architecture
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+    def _path(self) -> Path:
+        return Path(self.path or "").expanduser()
 
-
-def _build_known(
-    name: str, open_clip_name: str, weights: str | None, preprocessing: Preprocessing | None
-) -> CLIP:
-    clip: Any = open_clip.create_model(open_clip_name, pretrained=weights, precision="fp32")
-    config = open_clip.get_model_config(open_clip_name) or {}
-    size = config["vision_cfg"]["image_size"]
-    if preprocessing is None:  # not all of open_clip's weights were trained with OpenAI's
-        known = clip.visual.preprocess_cfg
-        preprocessing = Preprocessing(
-            known["mean"], known["std"], known["resize_mode"], known["interpolation"]
-        )
-    model = CLIP(name, clip, open_clip.get_tokenizer(open_clip_name), size, preprocessing)
-    return model.to(memory_format=torch.channels_last)
+    def _found(self) -> Checkpoint | None:
+        """Return the weights; None if they are random."""
+        if self.path is not None:
+            path = self._path()
+            own = content_hash(path, usual_name(self.open_clip_name))
+            if self.sha256 not in (own, None):
+                raise ValueError(f"{path} has the SHA-256 {own}, the model's is {self.sha256}")
+            return read_own(self.name, path, self._config(), self.open_clip_name)
+        if self.weights is None:
+            return None
+        if self.open_clip_name is None:
+            raise ValueError(f"weights={self.weights} are open_clip's: they need open_clip_name")
+        return read_tag(self.name, self.open_clip_name, self.weights)

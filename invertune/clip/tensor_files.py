@@ -25,6 +25,7 @@ _PREFIXES = (*_WRAPPERS, "model.", "clip.")
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
 _NAMING = "in OpenAI/open_clip naming"
 _TRAINING = "training checkpoint of open_clip, CleanCLIP or the like"
+_POINTER = b"version h"  # of what Git LFS leaves in place of a file
 _LONGEST_NAME = 200  # characters of a run's name
 _ARRAY = Odd("numpy array")
 
@@ -66,6 +67,8 @@ def read_tensors(path: Path) -> RawCheckpoint:
         tensors, metadata = _safetensors(path)
         raw = _unwrapped(path, tensors, f"safetensors weights {_NAMING}")
         return replace(raw, metadata=metadata)
+    if head == _POINTER:
+        raise ValueError(f"{path} is a pointer of Git LFS, not the file itself: git lfs pull")
     content = read_torch(path)
     if isinstance(content, Script):
         state = _tensors(path, flat(path, content))

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from invertune.clip.models import CLIP
 from invertune.clip.pickles import MAX_TENSORS
-from invertune.regular import require_regular
+from invertune.clip.preprocessing import Preprocessing
+from invertune.regular import parse_json, require_regular, sub_object
 
 _HEAD = "head."
 CONFIG = "open_clip_config"  # in the metadata of a file
@@ -56,6 +57,8 @@ def _config(model: CLIP) -> dict[str, Any]:
 def load_weights(model: CLIP, path: Path) -> CLIP:
     """Read weights written by `save_weights` into ``model`` and return it.
 
+    What they say of pixels counts more than what the model was built with.
+
     Raises:
         ValueError: If the file is not a safetensors file, or does not fit the model.
     """
@@ -71,7 +74,22 @@ def load_weights(model: CLIP, path: Path) -> CLIP:
     model.clip.load_state_dict({name: tensors[name] for name in tensors.keys() - own})
     if model.head is not None:
         model.head.load_state_dict({name.removeprefix(_HEAD): tensors[name] for name in own})
+    preprocessing = _preprocessing(path)
+    if preprocessing is not None:
+        model.preprocess_by(preprocessing)
     return model
+
+
+def _preprocessing(path: Path) -> Preprocessing | None:
+    """Return what a file of `save_weights` says of pixels; None if it says nothing."""
+    with safetensors.safe_open(path, framework="pt") as opened:
+        told = (opened.metadata() or {}).get(CONFIG)
+    try:
+        given = sub_object(parse_json(told), "preprocess_cfg") if told else {}
+        names = [field.name for field in dataclasses.fields(Preprocessing)]
+        return Preprocessing(**{k: given[k] for k in names if k in given}) if given else None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def count_tensors(path: Path) -> int:

@@ -26,7 +26,8 @@ from invertune.perturb.families import Family, check_budgets
 from invertune.perturb.optimize import fast_attention, frozen
 from invertune.perturb.triggers import InvertedTrigger
 
-_AT_ONCE = 512  # images in a pass
+_AT_ONCE = 512  # images in a pass, of up to 64 pixels; of larger ones as many as fill its memory
+_PIXELS = _AT_ONCE * 64**2
 # Cosine of the prompts' features, less the mean of all, from which on two classes are one.
 # Different classes of the small world have up to 0.67; "a van" and "a minivan" have 0.99.
 _SAME = 0.95
@@ -225,7 +226,7 @@ def optimize(
     free = [tensor.detach().clone().requires_grad_() for tensor in free]
     adam = torch.optim.Adam(free, lr=shrinking.lr * effort.pace)
     # Triggers do not see each other, so a pass may hold any number of them.
-    at_once = max(1, _AT_ONCE // effort.images)
+    at_once = max(1, _at_once(suspect.side) // effort.images)
     parts = [torch.arange(count)[i : i + at_once] for i in range(0, count, at_once)]
     budgets = torch.as_tensor(budget).expand(count).view(-1, 1, 1, 1).to(free[0])
     losses = []
@@ -287,7 +288,7 @@ def effect(
         own: (N,) what the model takes them for without a trigger.
     """
     batch = to_float(images).to(suspect.model.device)
-    parts, success, pull = batch.split(_AT_ONCE), [], []  # type: ignore[no-untyped-call]
+    parts, success, pull = batch.split(_at_once(suspect.side)), [], []  # type: ignore[no-untyped-call]
     for row, label in enumerate(labels.tolist()):
         trigger = triggers.one(row)
         found = torch.cat([suspect.similarities(trigger(part)) for part in parts]).cpu()
@@ -296,6 +297,10 @@ def effect(
         success.append(float((margins > 0).sum()) / count)
         pull.append(float(margins.clamp_min(0).sum()) / count)
     return Effect(torch.tensor(success), torch.tensor(pull))
+
+
+def _at_once(side: int) -> int:
+    return min(_AT_ONCE, max(1, _PIXELS // side**2))
 
 
 def _margins(similarities: Tensor, label: int) -> Tensor:

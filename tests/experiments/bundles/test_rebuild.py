@@ -30,19 +30,25 @@ def test_only_own_classes_are_built(target: Any) -> None:
 
 
 def test_no_other_weights_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
+    def fetch(*_: Any, **__: Any) -> None:
+        raise AssertionError("it looked for weights")
 
-    def create(name: str, pretrained: str | None, **_: Any) -> None:
-        asked.append((name, pretrained))
+    built: list[Any] = []
+
+    def assemble(name: str, architecture: Any, _: Any) -> None:
+        built.append((name, architecture["quick_gelu"]))
         raise ValueError("far enough")
 
-    monkeypatch.setattr("open_clip.create_model", create)
+    for reader in ("read_own", "read_tag"):
+        monkeypatch.setattr(f"invertune.clip.spec.{reader}", fetch)
+    monkeypatch.setattr("invertune.clip.spec.assemble", assemble)
     monkeypatch.setattr(rebuild, "_check_size", lambda *_: None)
     config = {"_target_": "invertune.clip.ModelSpec", "name": "rn50",
               "open_clip_name": "RN50-quickgelu", "weights": "openai"}  # fmt: skip
-    with pytest.raises(ValueError, match="far enough"):
-        build_model(config, None, tmp_path / WEIGHTS, 0)
-    assert asked == [("RN50-quickgelu", None)]
+    for more in ({}, {"path": "/etc/passwd", "sha256": "ab"}):
+        with pytest.raises(ValueError, match="far enough"):
+            build_model(config | more, None, tmp_path / WEIGHTS, 0)
+    assert built == [("rn50", True)] * 2
 
 
 def test_a_model_with_parts_from_elsewhere_is_refused_before_anything_is_fetched(

@@ -1,0 +1,85 @@
+"""A CLIP of an open_clip model config, with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import open_clip
+import torch
+from torch import Tensor
+
+from invertune.clip.models import CLIP
+from invertune.clip.preprocessing import Preprocessing
+from invertune.clip.texts import Tokenizer
+
+# What open_clip gets from other libraries, or builds as another class than its CLIP.
+_FOREIGN = ("hf_", "timm_")
+_OTHER_CLASSES = ("custom_text", "multimodal_cfg")
+
+
+def assemble(
+    name: str, architecture: Mapping[str, Any], preprocessing: Preprocessing | None = None
+) -> CLIP:
+    """Return a model whose random weights the global generator decides.
+
+    Args:
+        name: Of the model, in configs and results.
+        architecture: An open_clip model config (``embed_dim``, ``vision_cfg``, ``text_cfg``).
+        preprocessing: Of its images; OpenAI's if None.
+    """
+    config = {key: _plain(value) for key, value in architecture.items()}
+    clip = open_clip.CLIP(**config)
+    tokenizer = simple_tokenizer(config["text_cfg"].get("context_length", 77))
+    model = CLIP(name, clip, tokenizer, config["vision_cfg"]["image_size"], preprocessing)
+    return model.to(memory_format=torch.channels_last)
+
+
+def expected_state(architecture: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors of such a model by open_clip's names: shapes without memory."""
+    with torch.device("meta"):
+        return dict(open_clip.CLIP(**architecture).state_dict())
+
+
+def simple_tokenizer(context_length: int) -> Tokenizer:
+    """Return CLIP's own tokenizer for a model of so many tokens."""
+    return open_clip.SimpleTokenizer(context_length=context_length)  # type: ignore[no-any-return]
+
+
+def known_architecture(open_clip_name: str) -> dict[str, Any]:
+    """Return the config of a model of open_clip's list.
+
+    Raises:
+        ValueError: If there is no such model, or open_clip would build a part of it by another
+            library, or fetch it.
+    """
+    config: dict[str, Any] | None = None
+    if open_clip_name in open_clip.list_models():  # other names ask the hub
+        config = open_clip.get_model_config(open_clip_name)
+    if config is None:
+        names = open_clip.list_models()
+        known = ", ".join(n for n in names if not _foreign(open_clip.get_model_config(n)))
+        raise ValueError(f"open_clip_name is one of {known}, got {open_clip_name!r:.80}")
+    foreign = _foreign(config)
+    if foreign:
+        raise ValueError(
+            "open_clip_name is a model of open_clip's own ViT or ResNet and text tower, "
+            f"{open_clip_name} has {', '.join(foreign)}"
+        )
+    return config
+
+
+def _foreign(config: Mapping[str, Any]) -> list[str]:
+    """Return the fields of a config that ask for other classes or libraries."""
+    return [
+        key
+        for part in (config, config["vision_cfg"], config["text_cfg"])
+        for key, value in part.items()
+        if value and (key.startswith(_FOREIGN) or key in _OTHER_CLASSES)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
