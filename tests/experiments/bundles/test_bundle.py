@@ -107,3 +107,43 @@ def test_a_card_that_cannot_be_is_one_line(
 def test_inspect_sends_a_bundle_to_verify(refused: Refused, bundle: Path, inside: Inside) -> None:
     line = refused(inside("inspect", "bundle"))
     assert line.endswith("invertune verify bundle measures it")
+
+
+def test_a_card_says_neither_what_is_read_nor_where_is_written(
+    refused: Refused, bundle: Path, inside: Inside, change: Change, tmp_path: Path
+) -> None:
+    part = {"_target_": "invertune.data.Part", "path": str(tmp_path / "secret")}
+    (tmp_path / "secret").mkdir()
+    own = {
+        "_target_": "invertune.data.ComposedData", "name": "theirs", "image_size": 32,
+        "classes": {"_target_": "invertune.data.Classes", "names": ["apple", "lemon"]},
+        "pairs": part, "clean": part, "zero_shot": part, "retrieval": part,
+        "cache": str(tmp_path / "written"),
+    }  # fmt: skip
+    change(data=own)
+    line = refused(inside("verify", "bundle"))
+    assert "its data cannot be used: they are files of whoever made it" in line
+    assert "data.zero_shot.path=..." in line
+    assert not (tmp_path / "written").exists()
+
+
+def test_a_bundle_is_measured_on_files_of_ones_own(
+    bundle: Path, inside: Inside, change: Change, tiny_words: list[str], world: list[str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """Its data exported, and named in the command: the same pictures give the same rates."""
+    conf = tiny_words[tiny_words.index("--config-dir") + 1]
+    drawn = [word for word in world if "data." in word]
+    searched = f"hydra.searchpath=[{conf}]"
+    code, _, complaint = inside("export", searched, "data=tiny", *drawn, "--to", "files",
+                                "--layouts", "table")  # fmt: skip
+    assert code == 0, complaint
+    theirs = {"_target_": "invertune.data.Part", "path": "elsewhere"}
+    change(data={
+        "_target_": "invertune.data.ComposedData", "name": "theirs", "image_size": 32,
+        "classes": {"_target_": "invertune.data.Classes", "names": ["apple", "lemon"]},
+        "pairs": theirs, "clean": theirs, "zero_shot": theirs, "retrieval": theirs, "cache": "x",
+    })  # fmt: skip
+    own = [f"hydra.searchpath=[{tmp_path}/files/conf]", "data=table"]
+    code, shown, complaint = inside("verify", "bundle", *own)
+    assert (code, shown.splitlines()[-1]) == (0, "every rate is the same"), complaint
