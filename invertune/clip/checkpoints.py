@@ -87,7 +87,8 @@ class Checkpoint:
 
     def build(self, name: str) -> CLIP:
         """Return the model in evaluation mode, called ``name``."""
-        model = assemble(name, self.architecture, self.preprocessing)
+        with torch.random.fork_rng(devices=[]):  # of weights that the state then overwrites
+            model = assemble(name, self.architecture, self.preprocessing)
         model.clip.load_state_dict(self.state)
         return model.eval()
 
@@ -214,7 +215,7 @@ def _read_folder(path: Path, usual: str | None) -> RawCheckpoint:
         state: dict[str, Tensor] = {}
         for file in shards:
             state |= read_tensors(file).state
-        raw = RawCheckpoint("", state, (weights, *shards))
+        raw = RawCheckpoint("Hugging Face CLIP weights", state, (weights, *shards))
     if not (weights.parent / HF_CONFIG).is_file() and not (path / OPEN_CLIP_CONFIG).is_file():
         return raw
     ours = not any(name.startswith(HF_TOWERS) for name in raw.state)

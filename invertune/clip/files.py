@@ -41,7 +41,7 @@ def find_weights(path: Path, usual: str | None = None) -> Path:
     if path.is_dir():
         return _in_folder(path, usual)
     require_regular(path)
-    if path.name in _BESIDE:
+    if path.suffix == ".json":
         raise ValueError(f"{path} holds no weights, but what is said of them: give its folder")
     return path
 

@@ -43,6 +43,7 @@ def test_a_folder_has_one_file_of_weights(there: list[str], found: str, tmp_path
         ([], "gone.pt", r"gone\.pt does not exist; weights are a file, or a folder that holds one"),
         (["a.pt"], "a.pt/b.pt", r"b\.pt does not exist"),
         (["config.json"], "config.json", r"config\.json holds no weights, .*: give its folder"),
+        (["model.safetensors.index.json"], "model.safetensors.index.json", "give its folder"),
         (["card.json", "weights.safetensors"], "", "is a checkpoint bundle, whose card.json says"),
     ],
 )

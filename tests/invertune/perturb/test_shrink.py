@@ -129,3 +129,7 @@ def test_what_makes_no_sense() -> None:
         Effort(1, 1, classes=1)
     with pytest.raises(ValueError, match="steps is an integer of at least 1, got 0"):
         Effort(0, 1)
+
+
+def test_a_pass_of_large_images_holds_fewer_of_them() -> None:
+    assert [shrink._at_once(side) for side in (16, 64, 128, 224, 10_000)] == [512, 512, 128, 41, 1]
