@@ -132,7 +132,7 @@ class Stages:
             if not self.store.has(key):
                 self._inputs(stage)  # before the clock of this stage starts
             self._made[key.hash] = self.store.obtain(
-                key, lambda folder: self._produce(stage, self._inputs(stage), folder)
+                key, lambda folder: self._fill(stage, self._inputs(stage), folder)
             )
         return self._made[key.hash]
 
@@ -161,7 +161,7 @@ class Stages:
             stage = stages[called]
             made = {name: self._found(needed.key) for name, needed in stage.inputs.items()}
             with tempfile.TemporaryDirectory() as folder:
-                self._produce(stage, made, Path(folder))
+                self._fill(stage, made, Path(folder))
 
     def end(self) -> None:
         """Let the other processes of the run go."""
@@ -172,7 +172,7 @@ class Stages:
             self.parts.team.call(self._calls, what)
             self._calls += 1
 
-    def _produce(self, stage: Stage, made: Mapping[str, StageFolder], folder: Path) -> None:
+    def _fill(self, stage: Stage, made: Mapping[str, StageFolder], folder: Path) -> None:
         assert stage.produce is not None
         if stage.trains and self.parts.team is not None:
             self._call(stage.key.hash)

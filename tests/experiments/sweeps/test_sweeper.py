@@ -183,6 +183,7 @@ def test_a_job_of_slurm_is_queued_again_and_has_a_gpu_a_process(tiny_words: list
     assert launcher["max_num_timeout"] > 0
     own = ("_target_", "submitit_folder", "max_num_timeout", "timeout_min", "name", "mem_gb")
     fields = {key: value for key, value in launcher.items() if key not in own}
+    fields["ntasks_per_node"] = fields.pop("tasks_per_node")  # submitit's own name
     script = _make_sbatch_string("work", "folder", time=launcher["timeout_min"], **fields)
     for line in ("--requeue", "--gpus-per-node=4", "--partition=gpu", "--signal=USR2@120",
                  "--open-mode=append", "--ntasks-per-node=1", "--time=720"):  # fmt: skip

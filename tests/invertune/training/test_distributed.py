@@ -190,15 +190,20 @@ def test_a_training_goes_on_with_as_many_processes_as_if_nothing_had_been(
         assert all(torch.equal(found["state"][key], own) for key, own in wanted["state"].items())
 
 
+def _flat(state: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in state.values() if value.is_floating_point()])
+
+
 def test_a_training_goes_on_with_another_number_of_processes(
     crew: ModuleType, cases: dict[str, Any], resumed: dict[tuple[int, int], Result]
 ) -> None:
     wanted = crew.run(cases["long"])
+    start = _flat(cases["long"].spec.build(0).clip.state_dict())
     for found in (resumed[1, 2], resumed[2, 1]):
         assert found["losses"] == pytest.approx(wanted["losses"], rel=1e-3)
-        for key, own in wanted["state"].items():
-            if own.is_floating_point():
-                assert (found["state"][key] - own).norm() <= 1e-2 * own.norm() + 1e-2, key
+        # Not weight by weight: Adam makes steps of full size of gradients that are only rounding.
+        apart = (_flat(found["state"]) - _flat(wanted["state"])).norm()
+        assert apart < 0.05 * (_flat(wanted["state"]) - start).norm()
 
 
 def test_shares_are_the_batch() -> None:
