@@ -45,7 +45,8 @@ def compact_vocabulary(model: CLIP, tokens: Tensor) -> Iterator[Tensor]:
     table: nn.Embedding = clip.token_embedding  # type: ignore[assignment]
     used, numbers = torch.unique(tokens, return_inverse=True)
     used = used.to(table.weight.device)
-    compact = nn.Embedding(len(used), table.embedding_dim, device=table.weight.device)
+    like = {"device": table.weight.device, "dtype": table.weight.dtype}
+    compact = nn.Embedding(len(used), table.embedding_dim, **like)
     compact.weight.data.copy_(table.weight.data[used])
     compact.weight.requires_grad_(table.weight.requires_grad)
     clip.token_embedding = compact
