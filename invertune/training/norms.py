@@ -30,7 +30,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
         """Return normalized features, (B, C, H, W), by the mean and variance of all shares."""
         if not self.training:
             return super().forward(x)
-        own, axes = x.float(), (0, 2, 3)
+        own, axes = x.to(torch.promote_types(x.dtype, torch.float32)), (0, 2, 3)
         count = own.new_tensor([own.numel() / own.shape[1]])
         sums = self.ranks.summed(torch.cat([own.sum(axes), count]))
         mean, total = sums[:-1] / sums[-1].detach(), sums[-1].detach()

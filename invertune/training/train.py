@@ -47,8 +47,9 @@ def compact_vocabulary(model: CLIP, tokens: Tensor) -> Iterator[Tensor]:
     clip = model.clip
     table: nn.Embedding = clip.token_embedding  # type: ignore[assignment]
     used, numbers = torch.unique(tokens, return_inverse=True)
-    used = used.to(table.weight.device)
-    compact = nn.Embedding(len(used), table.embedding_dim, device=table.weight.device)
+    device, dtype = table.weight.device, table.weight.dtype
+    used = used.to(device)
+    compact = nn.Embedding(len(used), table.embedding_dim, device=device, dtype=dtype)
     compact.weight.data.copy_(table.weight.data[used])
     compact.weight.requires_grad_(table.weight.requires_grad)
     clip.token_embedding = compact

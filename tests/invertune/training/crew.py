@@ -61,6 +61,7 @@ class Case:
         checkpoint: File that it goes on from.
         killed: Process and pass over a batch in which it ends by SIGKILL.
         other: Process that has another caption.
+        double: Whether weights and activations are float64, where rounding hides nothing.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Case:
     checkpoint: Path | None = None
     killed: tuple[int, int] | None = None
     other: int | None = None
+    double: bool = False
 
 
 def pairs_of(case: Case, rank: int) -> ImageTextPairs:
@@ -95,6 +97,8 @@ def run(case: Case, rank: int = 0, size: int = 1) -> dict[str, Any]:
     """Return losses, the gradients of the first step, and the weights; or what went wrong."""
     gradients: dict[str, Tensor] = {}
     model, step = case.spec.build(0), Optimizers.step
+    if case.double:
+        model = model.double()
 
     def observed(self: Optimizers, number: int) -> None:
         if number == 0:

@@ -74,6 +74,7 @@ def cases(
     taught = replace(RECIPE, teacher_weight=10.0, freeze_text=True)
     found = [
         case("resnet", "resnet"),
+        case("resnet in float64", "resnet", double=True),
         case("vit", "vit"),
         case("frozen norms", "resnet", frozen),
         case("teacher", "vit", taught, taught=True),
@@ -101,7 +102,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, cases: dict[str, Any]) -> P
     return folder
 
 
-EXACT = ["resnet", "vit", "frozen norms", "teacher", "objective", "chunks",
+EXACT = ["resnet", "resnet in float64", "vit", "frozen norms", "teacher", "objective", "chunks",
          "chunks of frozen norms", "chunks with a teacher", "chunks of an objective"]  # fmt: skip
 
 
@@ -124,7 +125,9 @@ def test_two_processes_have_the_loss_and_gradients_of_one(
         error = (first["gradients"][parameter] - gradient).norm()
         # Some are 0 but for rounding: the softmax does not see a key's bias.
         errors[parameter] = float(error / max(gradient.norm(), 1e-2 * largest))
-    assert max(errors.values()) < 1e-5, max(errors, key=lambda key: errors[key])
+    # One process that takes a normalized batch in another order is as far from itself.
+    rounding = 5e-5 if name == "resnet" else 1e-5
+    assert max(errors.values()) < rounding, max(errors, key=lambda key: errors[key])
     for key, value in plain["state"].items():
         assert torch.equal(first["state"][key], second["state"][key])
         if "running" in key:  # the statistics are the whole batch's
