@@ -7,6 +7,7 @@ no epoch decodes anything again; without, only what was found out about each pic
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import json
@@ -40,6 +41,7 @@ _CHUNK = 64  # pictures that a thread takes at once
 _RESIDENT = 2**28  # bytes of the mapped file that stay in memory
 _NAMED = 3  # broken pictures that a message names
 COMPLETE, UNUSABLE = "complete.json", "unusable.csv"
+_PIXELS = "pixels.u8"
 _KINDS = {kind: (kind.name or "").lower() for kind in Kind if kind is not Kind.CHECKED}
 
 
@@ -133,18 +135,43 @@ class _Work:
         self.how, self.role, self.listing, self.read = how, role, listing, read
         count, size = len(listing), how.fitting.size
         self.shape = (count, 3, size, size)
-        self.kinds: NDArray[np.uint8] = self._mapped("kinds.u8", np.uint8, (count,))
-        self.contents: NDArray[np.uint64] = self._mapped("contents.u64", np.uint64, (count,))
-        self.pixels: NDArray[np.uint8] | None = None
+        self.kinds: NDArray[np.uint8] = self._mapped("kinds.u8", np.uint8, count)
+        self.contents: NDArray[np.uint64] = self._mapped("contents.u64", np.uint64, count)
+        self.size = 3 * size * size  # bytes of a picture
+        self._pixels: int | None = None
         self._lock = threading.Lock()
 
     def run(self) -> None:
         """Look at what was not looked at yet."""
         complete = self.how.folder / COMPLETE
-        if self.how.keep:
-            self.pixels = self._mapped("pixels.u8", np.uint8, self.shape)
-        if complete.is_file():
+        # Pixels that were not kept before, or are gone, are not there for being looked at once.
+        if self.how.keep and self._room(_PIXELS, self.size * len(self.listing)):
+            self.kinds[:] = 0
+            for name in (COMPLETE, UNUSABLE):
+                (self.how.folder / name).unlink(missing_ok=True)
+        if complete.is_file() and self.kinds.all():
             return
+        with self._writing():
+            self._read_all()
+        counted = {"listed": len(self.listing), **_counted(self.kinds)}
+        partial = complete.with_suffix(".partial")
+        partial.write_text(json.dumps(counted, indent=1) + "\n", encoding="utf-8")
+        partial.replace(complete)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the file of pixels open; what is written to it takes no memory, as a map would."""
+        if not self.how.keep:
+            yield
+            return
+        self._pixels = os.open(self.how.folder / _PIXELS, os.O_WRONLY)
+        try:
+            yield
+        finally:
+            os.close(self._pixels)
+            self._pixels = None
+
+    def _read_all(self) -> None:
         places = self.listing.places
         todo = [int(i) for i in np.flatnonzero(self.kinds == 0)]
         todo.sort(key=lambda i: places[i])  # in the order in which they lie
@@ -157,15 +184,12 @@ class _Work:
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-        counted = {"listed": len(self.listing), **_counted(self.kinds)}
-        partial = complete.with_suffix(".partial")
-        partial.write_text(json.dumps(counted, indent=1) + "\n", encoding="utf-8")
-        partial.replace(complete)
 
     def source(self) -> Any:
         """Return a function from indices to pictures, as `Images` takes it."""
-        if self.pixels is not None:
-            return _Mapped(self.pixels)
+        if self.how.keep:
+            path = self.how.folder / _PIXELS
+            return _Mapped(np.memmap(path, dtype=np.uint8, mode="r", shape=self.shape))
         return _Decoded(self.listing, self.read, self.how.fitting, _workers(self.how.workers))
 
     def _look(self, chunk: Sequence[int]) -> None:
@@ -176,11 +200,11 @@ class _Work:
             except (BrokenPictureError, OSError, ValueError) as error:
                 self._refuse(i, error)
                 continue
-            pixels = picture.numpy()
-            digest = blake2b(pixels.tobytes(), digest_size=8).digest()
+            pixels = picture.numpy().tobytes()
+            digest = blake2b(pixels, digest_size=8).digest()
             self.contents[i] = int.from_bytes(digest, "little")
-            if self.pixels is not None:
-                self.pixels[i] = pixels
+            if self._pixels is not None:
+                os.pwrite(self._pixels, pixels, i * self.size)
             self.kinds[i] = kind  # last: an interrupted picture is looked at again
 
     def _refuse(self, i: int, error: Exception) -> None:
@@ -189,13 +213,18 @@ class _Work:
             csv.writer(handle).writerow([self.listing.ids[i], why])
         self.kinds[i] = Kind.CHECKED | Kind.BROKEN
 
-    def _mapped(self, name: str, kind: Any, shape: tuple[int, ...]) -> Any:
-        """Return a file as an array; room on the disk is taken before anything is written."""
+    def _mapped(self, name: str, kind: Any, count: int) -> Any:
+        """Return a small file as an array."""
+        self._room(name, count * np.dtype(kind).itemsize)
+        return np.memmap(self.how.folder / name, dtype=kind, mode="r+", shape=(count,))
+
+    def _room(self, name: str, size: int) -> bool:
+        """Take room on the disk for a file of zeros; return whether it was not there."""
         path = self.how.folder / name
-        size = int(np.prod(shape)) * np.dtype(kind).itemsize
-        if not path.is_file() or path.stat().st_size != size:
-            _reserve(path, size)
-        return np.memmap(path, dtype=kind, mode="r+", shape=shape)
+        if path.is_file() and path.stat().st_size == size:
+            return False
+        _reserve(path, size)
+        return True
 
 
 def _reserve(path: Path, size: int) -> None:

@@ -66,7 +66,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(source / image, folder / image)
         if where == "pairs":
-            pairs += [(f"pairs/{image}", names[0])]
+            pairs += [(f"pairs/{image}", f"an emoji of {kind.replace('-', ' ')}, {names[0]}")]
         elif where == "retrieval":
             told.append({"id": len(told), "file_name": image})
             annotations += [{"image_id": len(told) - 1, "caption": text} for text in names]

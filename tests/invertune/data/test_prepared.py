@@ -107,6 +107,21 @@ def test_what_was_looked_at_is_not_looked_at_again(folder: Path, keep: bool) -> 
         assert len(seen) == 10
 
 
+def test_pixels_that_were_not_kept_are_read_again(folder: Path) -> None:
+    seen: list[str] = []
+    plain = prepare(folder, keep=False)("x", listing(), Files(folder))
+    how = prepare(folder)
+    kept = how("x", listing(), _counting(Files(folder), seen))
+    assert len(seen) == 10
+    assert torch.equal(kept.images[:], plain.images[:])
+    for name in ("pixels.u8", "kinds.u8"):
+        (how.folder / name).unlink()
+        again = how("x", listing(), _counting(Files(folder), seen))
+        assert torch.equal(again.images[:], plain.images[:])
+        assert again.unusable == plain.unusable
+        assert np.array_equal(again.contents, plain.contents)
+
+
 def test_a_full_disk_is_one_line_and_nothing_is_left(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
