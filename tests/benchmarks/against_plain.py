@@ -1,10 +1,10 @@
 """A real model at 224 pixels: inversion against a plain loop, evaluation against forward passes.
 
-``python tests/benchmarks/against_plain.py [--model rn50] [--rounds 5] [--batch 64] [--threads 1]``
-prints medians over rounds that alternate in one process, in seconds of the clock and of the
-processor, which other programs disturb less, and the ratios. ``plain`` is a loop as one would first
-write it: open_clip's own model, float32, contiguous, gradients of all weights. ``float32`` is ours
-without bfloat16, where the processor is fast at that.
+``python tests/benchmarks/against_plain.py [--model rn50] [--work inversion evaluation] [--rounds 5]
+[--batch 64] [--threads 1]`` prints medians over rounds that alternate in one process, in seconds of
+the clock and of the processor, which other programs disturb less, and the ratios. ``plain`` is a
+loop as one would first write it: open_clip's own model, float32, contiguous, gradients of all
+weights. ``float32`` is ours without bfloat16, where the processor is fast at that.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from invertune.perturb.triggers import InvertedTrigger
 
 PROMPTS, TEMPLATES = tuple(f"thing number {i}" for i in range(10)), ("a photo of a {}",)
 EPSILON, STEPS = 16 / 255, 1
+WORK = ("inversion", "evaluation")
 
 
 def invert(model: CLIP, images: torch.Tensor, classifier: torch.Tensor, fast: bool) -> None:
@@ -95,10 +96,38 @@ def _medians(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, tu
     }  # type: ignore[return-value]
 
 
+def _inversion(ours: CLIP, plain: CLIP, images: torch.Tensor, rounds: int) -> None:
+    classifier = zero_shot_classifier(ours, PROMPTS, TEMPLATES)
+    work = {
+        "plain": lambda: invert_plainly(plain, images, classifier),
+        "float32": lambda: invert(ours, images, classifier, False),
+        "ours": lambda: invert(ours, images, classifier, True),
+    }
+    found = _medians(work, rounds)
+    for name, (clock, used) in found.items():
+        ratios = [a / b for a, b in zip(found["plain"], (clock, used), strict=True)]
+        print(
+            f"inversion {name:8} {STEPS * len(images) / clock:6.1f} img/s; {clock:.1f} s, of a "
+            f"processor {used:.1f} s; against plain {ratios[0]:.2f}x, {ratios[1]:.2f}x",
+            flush=True,
+        )
+
+
+def _evaluation(ours: CLIP, images: torch.Tensor, rounds: int) -> None:
+    work = {"forward": lambda: forward(ours, images), "evaluation": lambda: evaluate(ours, images)}
+    found = _medians(work, rounds)
+    for name, (clock, used) in found.items():
+        rate = len(images) / clock
+        print(f"{name:10} {rate:6.1f} img/s; {clock:.2f} s, of a processor {used:.2f} s")
+    ratios = [b / a for a, b in zip(found["forward"], found["evaluation"], strict=True)]
+    print(f"evaluation / forward: {ratios[0]:.2f} of the clock, {ratios[1]:.2f} of the processor")
+
+
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="rn50")
+    parser.add_argument("--work", nargs="+", default=WORK, choices=WORK)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
@@ -106,39 +135,17 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     config = plain_config(composed([f"model={args.model}", "model.weights=null"]))["model"]
     ours = build(config).build(0).eval()
-    with mock.patch.object(models, "quicken"):
-        plain = build(config).build(0).eval().to(memory_format=torch.contiguous_format)
-    generator = torch.Generator().manual_seed(0)
     shape = (args.batch, 3, ours.image_size, ours.image_size)
+    generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, shape, generator=generator).to(torch.uint8)
-    classifier = zero_shot_classifier(ours, PROMPTS, TEMPLATES)
-    found = _medians(
-        {
-            "plain": lambda: invert_plainly(plain, images, classifier),
-            "float32": lambda: invert(ours, images, classifier, False),
-            "ours": lambda: invert(ours, images, classifier, True),
-        },
-        args.rounds,
-    )
     kind = str(precision(ours.device)).removeprefix("torch.")
     print(f"{args.model}, {ours.image_size} px, batch {args.batch}, {args.threads} threads, {kind}")
-    for name, (clock, used) in found.items():
-        ratios = ", ".join(
-            f"{there / here:.2f}x"
-            for there, here in zip(found["plain"], (clock, used), strict=True)
-        )
-        rate = STEPS * args.batch / clock
-        print(f"inversion {name:8} {rate:6.1f} img/s; {clock:.1f} s, of a processor {used:.1f} s; "
-              f"against plain {ratios}", flush=True)  # fmt: skip
-    both = torch.cat([images, images])
-    found = _medians(
-        {"forward": lambda: forward(ours, both), "evaluation": lambda: evaluate(ours, both)},
-        args.rounds,
-    )
-    for name, (clock, used) in found.items():
-        print(f"{name:10} {len(both) / clock:6.1f} img/s; {clock:.2f} s, of a processor {used:.2f}")
-    ratios = [b / a for a, b in zip(found["forward"], found["evaluation"], strict=True)]
-    print(f"evaluation / forward: {ratios[0]:.2f} of the clock, {ratios[1]:.2f} of the processor")
+    if "inversion" in args.work:
+        with mock.patch.object(models, "quicken"):
+            plain = build(config).build(0).eval().to(memory_format=torch.contiguous_format)
+        _inversion(ours, plain, images, args.rounds)
+    if "evaluation" in args.work:
+        _evaluation(ours, torch.cat([images, images]), args.rounds)
 
 
 if __name__ == "__main__":
