@@ -25,7 +25,9 @@ CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("attack", "data", "defense", "model", "tracking")
 # What has no default: a user's own files.
 OWN = ("classes", "pairs", "clean", "zero_shot", "retrieval")
-GIVEN = {("data", "files"): [f"data.{name}.path=mine" for name in OWN]}
+GIVEN = {
+    ("data", "files"): [*(f"data.{name}.path=mine" for name in OWN), "data.targets=[lemon]"],
+}
 
 
 def _choices() -> Iterator[tuple[str, str]]:
