@@ -18,10 +18,17 @@ NEEDS = ("images", "pairs", "poisoned_pairs")
 
 @dataclass(frozen=True)
 class Purified:
-    """A repaired copy of the model, and what was found on the way."""
+    """A repaired copy of the model, and what was found on the way.
+
+    Attributes:
+        model: The copy.
+        evidence: What was found.
+        steps: Optimizer steps that changed its weights.
+    """
 
     model: CLIP
     evidence: Evidence
+    steps: int = 0
 
 
 class Defense(Protocol):
@@ -30,7 +37,9 @@ class Defense(Protocol):
     Attributes:
         name: Name in results.
 
-    One that compares classes says how many there are at least, by an attribute ``least_classes``.
+    One that compares classes says how many there are at least, by an attribute ``least_classes``;
+    one that is given the model that the suspect one was fine-tuned from (`CleanData.origin`), by an
+    attribute ``needs_origin`` that is true.
     """
 
     @property
@@ -120,7 +129,10 @@ def check_needs(defense: Defense, data: DataBundle, *, poisoned_pairs: bool) -> 
 
 
 def given(
-    defense: Defense, data: DataBundle, poisoned: Callable[[], ImageTextPairs] | None = None
+    defense: Defense,
+    data: DataBundle,
+    poisoned: Callable[[], ImageTextPairs] | None = None,
+    origin: Callable[[], CLIP] | None = None,
 ) -> CleanData:
     """Return what a defense says that it needs, and nothing else.
 
@@ -129,14 +141,18 @@ def given(
         data: Its clean part is the defender's.
         poisoned: Makes the pairs that the suspect model was fine-tuned on, for a defense that
             needs ``poisoned_pairs``.
+        origin: Loads the model that the suspect one was fine-tuned from, for one that needs it.
 
     Raises:
         ValueError: If there is no such thing.
     """
-    if defense.needs == "pairs":
-        return data.captioned_clean
+    clean = data.captioned_clean if defense.needs == "pairs" else data.clean
     if defense.needs == "poisoned_pairs":
         if poisoned is None:
             raise ValueError(f"defense {defense.name} needs poisoned_pairs, got none")
-        return dataclasses.replace(data.clean, suspects=poisoned())
-    return data.clean
+        clean = dataclasses.replace(clean, suspects=poisoned())
+    if getattr(defense, "needs_origin", False):
+        if origin is None:
+            raise ValueError(f"defense {defense.name} needs the original model, got none")
+        clean = dataclasses.replace(clean, origin=origin())
+    return clean

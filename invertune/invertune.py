@@ -208,7 +208,7 @@ class InverTune:
                 refresh=refresh, number=number, suspected=suspected,
             )  # fmt: skip
 
-        clock, triggers = Clock(), list(found.triggers)
+        clock, triggers, steps = Clock(), list(found.triggers), self.tune.steps
         with clock("tune"):
             tuned = tune(1)
         repaired, curves, left = tuned.model, found.curves | tuned.curves, list[float]()
@@ -225,7 +225,7 @@ class InverTune:
                 triggers = [*more, *triggers]
                 with clock("tune again"):
                     again = tune(number, repaired)
-                repaired = again.model
+                repaired, steps = again.model, steps + self.tune.steps
                 curves |= {f"{name}, round {number}": curve for name, curve in again.curves.items()}
         evidence = dataclasses.replace(
             found,
@@ -240,7 +240,7 @@ class InverTune:
             curves=curves,
             seconds=found.seconds | clock.seconds,
         )
-        return Purified(repaired, evidence)
+        return Purified(repaired, evidence, steps)
 
 
 def _work(step: object, *given: int) -> Work:

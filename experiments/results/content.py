@@ -40,11 +40,13 @@ class AttackFacts(TypedDict):
 
 
 class DefenseFacts(TypedDict):
-    """The defense of a run."""
+    """The defense of a run; ``steps`` changed the model's weights."""
 
     name: str
     clean_samples: int
     knows: str
+    steps: NotRequired[int]
+    peak_memory_mib: NotRequired[float]
 
 
 class Found(TypedDict):

@@ -55,6 +55,8 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
             "name": defense["name"],
             "clean_samples": defense["clean_samples"],
             "knows": defense["knows"],
+            "steps": defense["steps"],
+            "peak_memory_mib": stages["purify"].manifest["peak_memory_mib"],
         },
         "identification": found,
         "verdict": defense["verdict"],

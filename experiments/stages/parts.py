@@ -141,7 +141,12 @@ class Parts:
         """
         from invertune.defense import given
 
-        return given(self.defense, self.data, lambda: self._suspects(made))
+        return given(
+            self.defense,
+            self.data,
+            poisoned=lambda: self._suspects(made),
+            origin=lambda: self.load(made[f"{_IMPLANT}model"]),
+        )
 
     def _suspects(self, made: Mapping[str, StageFolder]) -> ImageTextPairs:
         """Return the pairs that the attack trained on, without a word on which are poisoned."""

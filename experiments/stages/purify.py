@@ -44,6 +44,7 @@ def _produce(parts: Parts, made: Mapping[str, StageFolder], folder: Path) -> Non
         "name": parts.defense.name,
         "clean_samples": parts.defense.clean_samples,
         "knows": parts.defense.knows,
+        "steps": purified.steps,
         "identification": _named(purified.evidence, parts.data.class_names),
         "verdict": asdict(verdict) if (verdict := purified.evidence.verdict) else None,
         "curves": purified.evidence.curves,

@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from invertune.data.images import Images, Pictured
 from invertune.data.mentions import mentions
 from invertune.data.names import check_words
+
+if TYPE_CHECKING:
+    from invertune.clip.models import CLIP
 
 PARTS = ("pairs", "clean", "zero_shot", "retrieval")
 
@@ -114,6 +118,8 @@ class CleanData(Pictured):
         captions: One for each image; None for a defense that needs no captions.
         suspects: What the suspect model was fine-tuned on, some of it perhaps poisoned; None for a
             defense that does not train on it.
+        origin: The model that the suspect one was fine-tuned from, such as the public checkpoint;
+            None for a defense that does not know it.
     """
 
     images: Images
@@ -122,6 +128,7 @@ class CleanData(Pictured):
     templates: Sequence[str]
     captions: Sequence[str] | None = None
     suspects: ImageTextPairs | None = None
+    origin: CLIP | None = None
 
     def __post_init__(self) -> None:
         self._hold(0 if self.captions is None else len(self.captions))

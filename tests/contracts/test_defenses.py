@@ -46,7 +46,7 @@ def test_contract(
 ) -> None:
     model, file = taught(_kind(choice)), tmp_path / "checkpoint.pt"
     before = state(model)
-    clean = given(defense, plain, _suspects(plain))
+    clean = given(defense, plain, _suspects(plain), lambda: taught(_kind(choice)))
     purified = defense.purify(model, clean, seed=0, checkpoint=file)
     assert _same(state(model), before)
     assert all(weight.requires_grad for weight in model.parameters())

@@ -91,3 +91,17 @@ def test_a_defense_is_given_what_it_needs_and_no_more(data: DataBundle) -> None:
         assert torch.equal(clean.images[:], data.labeled_clean.images[:])
     with pytest.raises(ValueError, match="needs poisoned_pairs, got none"):
         given(Needy("poisoned_pairs"), data)
+
+
+def test_the_original_model_is_given_to_who_asks_for_it(
+    data: DataBundle, tiny: Callable[[str], CLIP]
+) -> None:
+    @dataclass(frozen=True)
+    class Origin(Needy):
+        needs_origin: bool = True
+
+    origin = tiny("vit")
+    assert given(Needy("images"), data, origin=lambda: origin).origin is None
+    assert given(Origin("images"), data, origin=lambda: origin).origin is origin
+    with pytest.raises(ValueError, match="needs the original model, got none"):
+        given(Origin("images"), data)
