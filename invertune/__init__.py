@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from invertune.activation_scan import ActivationScan
     from invertune.defense import Defense, NoDefense, Purified
     from invertune.evidence import Evidence
     from invertune.identify import TargetIdentification
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from invertune.verify import Gumbel, Verification
 
 _MODULES = {
+    "ActivationScan": "activation_scan",
     "ActivationTuning": "tune",
     "Defense": "defense",
     "Evidence": "evidence",
@@ -38,6 +40,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "ActivationScan",
     "ActivationTuning",
     "Defense",
     "Evidence",

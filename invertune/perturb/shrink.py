@@ -226,8 +226,8 @@ def optimize(
     free = [tensor.detach().clone().requires_grad_() for tensor in free]
     adam = torch.optim.Adam(free, lr=shrinking.lr * effort.pace)
     # Triggers do not see each other, so a pass may hold any number of them.
-    at_once = max(1, _at_once(suspect.side) // effort.images)
-    parts = [torch.arange(count)[i : i + at_once] for i in range(0, count, at_once)]
+    together = max(1, at_once(suspect.side) // effort.images)
+    parts = [torch.arange(count)[i : i + together] for i in range(0, count, together)]
     budgets = torch.as_tensor(budget).expand(count).view(-1, 1, 1, 1).to(free[0])
     losses = []
     for step in range(effort.steps):
@@ -288,7 +288,7 @@ def effect(
         own: (N,) what the model takes them for without a trigger.
     """
     batch = to_float(images).to(suspect.model.device)
-    parts, success, pull = batch.split(_at_once(suspect.side)), [], []  # type: ignore[no-untyped-call]
+    parts, success, pull = batch.split(at_once(suspect.side)), [], []  # type: ignore[no-untyped-call]
     for row, label in enumerate(labels.tolist()):
         trigger = triggers.one(row)
         found = torch.cat([suspect.similarities(trigger(part)) for part in parts]).cpu()
@@ -299,7 +299,8 @@ def effect(
     return Effect(torch.tensor(success), torch.tensor(pull))
 
 
-def _at_once(side: int) -> int:
+def at_once(side: int) -> int:
+    """Return how many images of a side, in pixels, go through a model together."""
     return min(_AT_ONCE, max(1, _PIXELS // side**2))
 
 

@@ -212,6 +212,8 @@ def _differences(first: Any, second: Any, place: str = "") -> Iterator[tuple[str
 REPLACED = {
     "losses": "invert",
     "raw_perturbation": "invert",
+    "activations": "identify",
+    "advclip": "identify",
     "probes": "identify",
     "votes": "identify",
 }

@@ -132,4 +132,4 @@ def test_what_makes_no_sense() -> None:
 
 
 def test_a_pass_of_large_images_holds_fewer_of_them() -> None:
-    assert [shrink._at_once(side) for side in (16, 64, 128, 224, 10_000)] == [512, 512, 128, 41, 1]
+    assert [shrink.at_once(side) for side in (16, 64, 128, 224, 10_000)] == [512, 512, 128, 41, 1]
