@@ -38,7 +38,9 @@ from invertune.progress import progress
 log = logging.getLogger(__name__)
 
 _CHUNK = 64  # pictures that a thread takes at once
-_RESIDENT = 2**28  # bytes of the mapped file that stay in memory
+# Bytes of pictures that are read before their pages are let go: with every page that is looked at,
+# the system maps up to fifteen around it.
+_RESIDENT = 2**25
 _NAMED = 3  # broken pictures that a message names
 COMPLETE, UNUSABLE = "complete.json", "unusable.csv"
 _PIXELS = "pixels.u8"

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from invertune.data import prepared
 from invertune.data.listing import Files, Listing, Place, ReadBytes
 from invertune.data.pictures import Fitting
 from invertune.data.prepared import COMPLETE, UNUSABLE, Prepared, Preparing, repeated, shared
@@ -59,6 +60,31 @@ def test_broken_pictures_are_left_out(folder: Path, keep: bool) -> None:
     assert found.counts["listed"] == 10
     assert found.counts["broken"] == 1
     assert (how.folder / "pixels.u8").exists() == keep
+
+
+def test_what_was_read_of_the_mapped_file_leaves_memory_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resident() -> int:
+        """Return how much of the file is in this process' memory, in KiB."""
+        parts = Path("/proc/self/smaps").read_text().split("pixels.u8\n")[1:]
+        return sum(int(part.split("Rss:")[1].split()[0]) for part in parts)
+
+    if not Path("/proc/self/smaps").is_file():
+        pytest.skip("memory is told by Linux alone")
+    for i in range(64):
+        stream = io.BytesIO()
+        Image.new("RGB", (128, 128), (i, 0, 0)).save(stream, "PNG")
+        (tmp_path / f"{i}.png").write_bytes(stream.getvalue())
+    images = Preparing(tmp_path / "cache", Fitting(128))(
+        "clean", listing(64), Files(tmp_path)
+    ).images
+    monkeypatch.setattr(prepared, "_RESIDENT", 2**30)
+    assert images[:][:, 0, 5, 5].tolist() == list(range(64))
+    assert resident() >= 64 * 3 * 16  # all of it, 48 KiB a picture
+    monkeypatch.setattr(prepared, "_RESIDENT", 2**18)
+    assert images[:][:, 0, 5, 5].tolist() == list(range(64))
+    assert resident() == 0
 
 
 def test_too_many_stop_the_run(folder: Path) -> None:
