@@ -164,7 +164,7 @@ def _trainable(model: CLIP, recipe: Recipe, teacher: CLIP | None) -> Iterator[li
         for parameter, _ in trainable:
             parameter.requires_grad_(id(parameter) in visual)
     frozen = batch_norms(model) if recipe.freeze_batch_norm else []
-    for norm in frozen:
+    for norm in frozen if not recipe.train_batch_norm_factors else []:
         norm.requires_grad_(False)
     try:
         yield frozen
