@@ -8,25 +8,23 @@ clean pairs teach. The temperature stays as it is, and so do the statistics of B
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from invertune.baselines.chosen import chosen
+from invertune.baselines.pairs import chosen_pairs, repaired
 from invertune.clip.encode import encode_images
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, ImageTextPairs
 from invertune.defense import Purified
-from invertune.evidence import Evidence, Finding
+from invertune.evidence import Finding
 from invertune.fields import check_counts, check_is, check_shares, check_types, check_weights
 from invertune.losses import clip_loss
 from invertune.seeds import seeded
-from invertune.steps import Clock
-from invertune.training import Batch, Recipe, train
+from invertune.training import Batch, Recipe
 from invertune.work import Work
 
 _MEASURED = 512  # pairs that the reached distances are measured on
@@ -185,26 +183,15 @@ class PAR:
             ValueError: If there are fewer clean pairs than ``clean_samples`` or than a batch.
             NonFiniteLossError: If the loss becomes NaN or infinite.
         """
-        clock = Clock()
-        pairs = chosen(self.name, clean, self.clean_samples, seed).pairs
-        repaired, suspect = copy.deepcopy(model), model.eval()
+        pairs = chosen_pairs(clean, self.clean_samples, seed)
+        suspect = model.eval()
         texts = _text_features(suspect, pairs.captions)
-        with clock("train"):
-            losses = train(
-                repaired,
-                pairs,
-                self.recipe,
-                seed=seed,
-                stage="purify",
-                objective=_Goal(self, suspect, texts, seed),
-                checkpoint=checkpoint,
-            )
-        evidence = Evidence(
-            curves={"purify": losses},
-            findings=_distances(repaired, suspect, pairs, texts),
-            seconds=clock.seconds,
-        )
-        return Purified(repaired, evidence, len(losses))
+        found = repaired(
+            model, pairs, self.recipe, seed=seed, checkpoint=checkpoint,
+            objective=_Goal(self, suspect, texts, seed),
+        )  # fmt: skip
+        reached = _distances(found.model, suspect, pairs, texts)
+        return replace(found, evidence=replace(found.evidence, findings=reached))
 
 
 @dataclass(frozen=True)
@@ -215,7 +202,7 @@ class _Goal:
         defense: Whose loss.
         suspect: The model as it came, in evaluation mode.
         texts: (N, D) its features of all captions.
-        seed: Decides, with the batch, the augmentation.
+        seed: Decides, with the step, the augmentation.
     """
 
     defense: PAR
@@ -224,9 +211,7 @@ class _Goal:
     seed: int
 
     def __call__(self, model: CLIP, batch: Batch) -> Tensor:
-        # The batch decides, not what was drawn before: a training that goes on in the middle sees
-        # the same.
-        generator = seeded(self.seed, "par", batch.whole.tolist())
+        generator = seeded(self.seed, "augment images", batch.step)
         images = self.defense.augment(batch.images, generator, model.mean.flatten())
         with torch.no_grad():
             before = self.suspect.encode_image(images)
@@ -258,13 +243,13 @@ def _text_features(model: CLIP, captions: Sequence[str], batch_size: int = 512) 
 
 
 def _distances(
-    repaired: CLIP, suspect: CLIP, pairs: ImageTextPairs, texts: Tensor
+    tuned: CLIP, suspect: CLIP, pairs: ImageTextPairs, texts: Tensor
 ) -> dict[str, Finding]:
     """Return how far the embeddings of the first pairs were driven: D of images and of texts."""
     first = torch.arange(min(_MEASURED, len(pairs)))
     pictures, captions = pairs.pictures(first), [pairs.captions[i] for i in first.tolist()]
-    images = (encode_images(model, pictures) for model in (repaired, suspect))
+    images = (encode_images(model, pictures) for model in (tuned, suspect))
     return {
         "image_distance": squared_distance(*images).item(),
-        "text_distance": squared_distance(_text_features(repaired, captions), texts[first]).item(),
+        "text_distance": squared_distance(_text_features(tuned, captions), texts[first]).item(),
     }
