@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from invertune.baselines.pairs import chosen_pairs, repaired
-from invertune.clip.encode import encode_images
+from invertune.clip.encode import encode_images, encode_texts
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, ImageTextPairs
 from invertune.defense import Purified
@@ -185,7 +185,7 @@ class PAR:
         """
         pairs = chosen_pairs(clean, self.clean_samples, seed)
         suspect = model.eval()
-        texts = _text_features(suspect, pairs.captions)
+        texts = encode_texts(suspect, pairs.captions)
         found = repaired(
             model, pairs, self.recipe, seed=seed, checkpoint=checkpoint,
             objective=_Goal(self, suspect, texts, seed),
@@ -226,22 +226,6 @@ class _Goal:
         )
 
 
-@torch.no_grad()
-def _text_features(model: CLIP, captions: Sequence[str], batch_size: int = 512) -> Tensor:
-    """Return the features of captions, (N, D), on the model's device; equal ones are encoded once.
-
-    Args:
-        model: In evaluation mode.
-        captions: N texts.
-        batch_size: Texts at a time.
-    """
-    place = {text: i for i, text in enumerate(dict.fromkeys(captions))}
-    texts = list(place)
-    starts = range(0, len(texts), batch_size)
-    features = torch.cat([model.encode_text(texts[i : i + batch_size]) for i in starts])
-    return features[[place[caption] for caption in captions]]
-
-
 def _distances(
     tuned: CLIP, suspect: CLIP, pairs: ImageTextPairs, texts: Tensor
 ) -> dict[str, Finding]:
@@ -251,5 +235,5 @@ def _distances(
     images = (encode_images(model, pictures) for model in (tuned, suspect))
     return {
         "image_distance": squared_distance(*images).item(),
-        "text_distance": squared_distance(_text_features(tuned, captions), texts[first]).item(),
+        "text_distance": squared_distance(encode_texts(tuned, captions), texts[first]).item(),
     }
