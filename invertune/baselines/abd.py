@@ -94,7 +94,7 @@ class ABD:
         check_is(self, "recipe", Recipe)
 
     def work(self, classes: int) -> dict[str, Work]:
-        """Return what goes through the model and the original one; the classes are no matter."""
+        """Return what goes through both models, at most; the number of classes is no matter."""
         seen = self.recipe.steps(self.clean_samples) * self.recipe.batch_size
         shown = self.patch.steps * self.patch.batch_size
         return {

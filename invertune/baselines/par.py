@@ -163,8 +163,9 @@ class PAR:
         check_is(self, "recipe", Recipe)
 
     def work(self, classes: int) -> dict[str, Work]:
-        """Return what goes through the model and the suspect one."""
-        seen, measured = self.recipe.steps(self.clean_samples) * self.recipe.batch_size, _MEASURED
+        """Return what goes through both models, at most; the number of classes is no matter."""
+        seen = self.recipe.steps(self.clean_samples) * self.recipe.batch_size
+        measured = min(_MEASURED, self.clean_samples)
         return {
             "purify": Work(
                 forward=seen + 2 * measured,

@@ -194,10 +194,19 @@ def test_a_killed_repair_goes_on(
     assert all(torch.equal(wanted[name], value) for name, value in state(again.model).items())
 
 
-def test_what_goes_through_the_models_is_known(plain: DataBundle) -> None:
-    done = replace(DEFENSE, clean_samples=15).work(6)["purify"]
-    assert (done.trained, done.texts_trained) == (4 * 12, 4 * 12)  # the last three are dropped
-    assert done.forward == 48 + 2 * 512
+def test_it_is_as_long_as_it_says(
+    taught: Taught, clean: CleanData, counted: dict[str, int]
+) -> None:
+    defense = replace(DEFENSE, clean_samples=11)  # the last five are dropped
+    model = taught("vit")  # taught before anything counts
+    before = dict(counted)
+    defense.purify(model, clean, seed=0)
+    seen = {name: count - before[name] for name, count in counted.items()}
+    said = defense.work(6)["purify"]
+    assert (said.trained, said.texts_trained) == (4 * 6, 4 * 6)
+    assert (seen["trained"], seen["texts_trained"]) == (said.trained, said.texts_trained)
+    assert (seen["forward"], seen["back"]) == (said.forward, said.back) == (4 * 6 + 2 * 11, 0)
+    assert 0 < seen["texts"] <= said.texts == 2 * 11  # equal captions once
 
 
 @pytest.mark.parametrize(
