@@ -21,7 +21,14 @@ from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, ImageTextPairs
 from invertune.defense import Purified
 from invertune.evidence import Finding
-from invertune.fields import check_counts, check_is, check_shares, check_types, check_weights
+from invertune.fields import (
+    check_counts,
+    check_is,
+    check_shares,
+    check_types,
+    check_weights,
+    is_number,
+)
 from invertune.losses import clip_loss
 from invertune.seeds import seeded
 from invertune.training import Batch, Recipe
@@ -96,7 +103,9 @@ class NoiseAndErasing:
         check_types(self)
         check_shares(self, "noise_share", "erase_share", zero=True, one=True)
         check_weights(self, "sigma")
-        if len(self.area) != 2 or not 0 < self.area[0] <= self.area[1] < 1:
+        area = self.area
+        right = isinstance(area, list | tuple) and len(area) == 2 and all(map(is_number, area))
+        if not right or not 0 < area[0] <= area[1] < 1:
             raise ValueError(f"area is two growing shares in (0, 1), got {self.area!r}")
 
     def __call__(self, images: Tensor, generator: torch.Generator, color: Tensor) -> Tensor:

@@ -226,7 +226,8 @@ def test_wrong_values_are_named(change: dict[str, Any], said: str) -> None:
 def test_wrong_augmentations_are_named() -> None:
     with pytest.raises(ValueError, match=r"noise_share is a share in \[0, 1\], got 2"):
         replace(AUGMENT, noise_share=2)
-    for area in ((0.01, 0.005), (0.0, 0.1), (0.1,)):
+    areas: list[Any] = [(0.01, 0.005), (0.0, 0.1), (0.1,), 0.1, ["a", "b"], None]
+    for area in areas:
         with pytest.raises(ValueError, match=r"area is two growing shares in \(0, 1\), got"):
             replace(AUGMENT, area=area)
 
