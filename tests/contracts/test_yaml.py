@@ -51,7 +51,7 @@ def _compose(*overrides: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("group", "choice"), list(_choices()))
 def test_every_choice_builds(group: str, choice: str) -> None:
-    known = group in (*GROUPS, "experiment")
+    known = group in (*GROUPS, "budget", "experiment")
     config = _compose(
         f"{group}={choice}" if known else f"+{group}={choice}",
         "seed=5",
@@ -125,7 +125,11 @@ def test_the_papers_data_come_with_the_papers_scale(choice: str) -> None:
 
 def test_one_field_of_the_papers_scale_can_be_set() -> None:
     attack = _compose("attack=badclip", "data=cc3m", "attack.pairs=7")["attack"]
-    assert (attack["pairs"], attack["optimize"]["steps"], attack["recipe"]["epochs"]) == (7, 7800, 10)
+    assert (attack["pairs"], attack["optimize"]["steps"], attack["recipe"]["epochs"]) == (
+        7,
+        7800,
+        10,
+    )
 
 
 @pytest.mark.parametrize("choice", ["badclip_prompt", "badclip_prompt_paper"])
