@@ -74,6 +74,26 @@ def encode_images(
 
 
 @torch.no_grad()
+def encode_texts(model: CLIP, texts: Sequence[str], batch_size: int = 512) -> Tensor:
+    """Return the features of texts, (N, D) float32 on the model's device; equal ones once.
+
+    Args:
+        model: Put into evaluation mode.
+        texts: N texts, such as captions.
+        batch_size: Texts at a time.
+
+    Raises:
+        ValueError: If a feature is not finite.
+    """
+    model.eval()
+    place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    unique = list(place)
+    starts = progress(range(0, len(unique), batch_size), "encode texts")
+    features = torch.cat([model.encode_text(unique[i : i + batch_size]) for i in starts])
+    return features[[place[text] for text in texts]]
+
+
+@torch.no_grad()
 def zero_shot_classifier(
     model: CLIP, prompts: Sequence[str], templates: Sequence[str], batch_size: int = 512
 ) -> Tensor:

@@ -1,6 +1,7 @@
 """Perturbations of images: their forms, what optimizes them, and what they become."""
 
 from invertune.perturb.advclip import AdvCLIPGenerator
+from invertune.perturb.advclip_patch import PatchTraining
 from invertune.perturb.augment import Augmentation
 from invertune.perturb.families import Family, Overlay, SmoothMask, SmoothOffset, SmoothWarp
 from invertune.perturb.forms import FixedPatch, Form, FreeMask, LowFrequency, MaskedPattern, Pixels
@@ -23,6 +24,7 @@ __all__ = [
     "LowFrequency",
     "MaskedPattern",
     "Overlay",
+    "PatchTraining",
     "Perturber",
     "Pixels",
     "Probe",

@@ -79,11 +79,13 @@ class Optimizers:
         )
 
     def factor(self, step: int) -> float:
-        """Return the share of the peak learning rate at a step that counts from 0."""
-        warm = max(1, round(self.recipe.warmup * self.total_steps))
+        """Return the factor on the recipe's learning rates at a step that counts from 0."""
+        recipe = self.recipe
+        warm = max(1, round(recipe.warmup * self.total_steps))
         if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.total_steps - warm)))
+            return recipe.warmup_from + (1 - recipe.warmup_from) * ((step + 1) / warm)
+        cosine = math.cos(math.pi * (step - warm) / max(1, self.total_steps - warm))
+        return recipe.cosine_to + (1 - recipe.cosine_to) * (0.5 * (1 + cosine))
 
     def step(self, step: int) -> None:
         """Update the weights and drop their gradients."""

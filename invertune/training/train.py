@@ -164,7 +164,7 @@ def _trainable(model: CLIP, recipe: Recipe, teacher: CLIP | None) -> Iterator[li
         for parameter, _ in trainable:
             parameter.requires_grad_(id(parameter) in visual)
     frozen = batch_norms(model) if recipe.freeze_batch_norm else []
-    for norm in frozen:
+    for norm in frozen if not recipe.train_batch_norm_factors else []:
         norm.requires_grad_(False)
     try:
         yield frozen
@@ -219,7 +219,7 @@ class _Run:
         for norm in self.frozen:
             norm.eval()
         for index, images in bar:
-            loss = self.step.gradients(index, images)
+            loss = self.step.gradients(index, images, len(losses))
             losses.append(check_finite(loss, self.stage, len(losses)))
             bar.loss(losses[-1])
             optimizers.step(len(losses) - 1)

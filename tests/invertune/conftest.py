@@ -25,6 +25,7 @@ class PlantedCLIP(nn.Module):
     """Features are the mean colors, and how much of a checkerboard lies over the image."""
 
     tokenizer = open_clip.SimpleTokenizer()
+    image_size = SIDE
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from invertune.clip.encode import (
     autocast,
     encode_images,
+    encode_texts,
     fast_bfloat16,
     frequency,
     precision,
@@ -40,6 +41,20 @@ def test_bytes_are_encoded_like_shares_whatever_the_batch(tiny: Tiny) -> None:
     assert not model.training
     assert torch.allclose(features, encode_images(model, pixels / 255), atol=1e-3)
     assert not features.requires_grad
+
+
+def test_texts_keep_their_order_and_equal_ones_are_encoded_once(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, seen = tiny("vit").train(), list[str]()
+    encode = model.encode_text
+    monkeypatch.setattr(model, "encode_text", lambda texts: seen.extend(texts) or encode(texts))
+    texts = ["a cat", "a key", "a cat", "an apple on the ground"]
+    features = encode_texts(model, texts, batch_size=2)
+    assert seen == ["a cat", "a key", "an apple on the ground"]
+    assert not model.training
+    for text, own in zip(texts, features, strict=True):
+        assert torch.allclose(own, encode([text])[0], atol=1e-6)
 
 
 def test_classifier_columns_are_means_of_unit_norm(tiny: Tiny) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,32 @@ def test_the_learning_rate_rises_and_falls(tiny: Tiny) -> None:
     assert factors[12] == pytest.approx(0.5)  # half of the cosine's 16 steps
     assert factors[3:] == sorted(factors[3:], reverse=True)
     assert 0 < factors[-1] < 0.02
+
+
+def test_a_line_may_descend_to_a_cosine_that_ends_above_0(tiny: Tiny) -> None:
+    recipe = replace(RECIPE, warmup=0.5, warmup_from=10.0, cosine_to=0.2)
+    optimizers = Optimizers(tiny("vit"), recipe, total_steps=8)
+    # Four steps from 10 down to 1; then 0.2 + 0.8 (1 + cos(k pi / 4)) / 2.
+    wanted = [7.75, 5.5, 3.25, 1.0, 1.0, 0.882843, 0.6, 0.317157]
+    assert [optimizers.factor(step) for step in range(8)] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_without_further_fields_rates_are_to_the_bit_what_they_were(tiny: Tiny) -> None:
+    optimizers = Optimizers(tiny("vit"), replace(RECIPE, warmup=0.1), total_steps=70)
+    rises = [(step + 1) / 7 for step in range(7)]
+    falls = [0.5 * (1 + math.cos(math.pi * step / 63)) for step in range(63)]
+    assert [optimizers.factor(step) for step in range(70)] == rises + falls
+
+
+def test_the_factor_reaches_both_optimizers(tiny: Tiny) -> None:
+    recipe = replace(RECIPE, lr=1e-3, muon_lr=1e-2, warmup=0.5, warmup_from=10.0)
+    optimizers = Optimizers(tiny("vit"), recipe, total_steps=4)
+    assert optimizers.muon is not None
+    optimizers.step(0)
+    for optimizer, lr in ((optimizers.adamw, 5.5e-3), (optimizers.muon, 5.5e-2)):
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(
+            [lr] * len(optimizer.param_groups)
+        )
 
 
 def test_biases_and_norms_do_not_decay(tiny: Tiny) -> None:

@@ -199,6 +199,21 @@ def test_batch_norm_stays_only_where_it_is_frozen(
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_factors_learn_under_frozen_statistics(tiny: Tiny, data: DataBundle) -> None:
+    model = tiny("resnet")
+    norms = {name for name, part in model.clip.named_modules() if isinstance(part, nn.BatchNorm2d)}
+    before = _state(model)
+    recipe = replace(RECIPE, freeze_batch_norm=True, train_batch_norm_factors=True)
+    train(model, data.pairs, recipe, seed=0, stage="test")
+    moved, kept = set(), set()
+    for name, value in _state(model).items():
+        module, _, part = name.rpartition(".")
+        if module in norms:
+            (kept if torch.equal(before[name], value) else moved).add(part)
+    assert moved == {"weight", "bias"}
+    assert kept == {"running_mean", "running_var", "num_batches_tracked"}
+
+
 def test_a_frozen_batch_norm_is_no_matter_to_a_model_without(tiny: Tiny, data: DataBundle) -> None:
     losses = [
         train(tiny("vit"), data.pairs, replace(RECIPE, freeze_batch_norm=frozen), seed=0, stage="t")

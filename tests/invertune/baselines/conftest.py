@@ -1,0 +1,33 @@
+"""What tests of repairs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from invertune.clip.models import CLIP
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Count what goes through any model from now on, by the names of `Work`."""
+    seen = dict.fromkeys(("forward", "back", "trained", "texts", "texts_trained"), 0)
+    images, tokens, texts = CLIP.encode_image, CLIP.encode_tokens, CLIP.encode_text
+
+    def count(method: Callable[..., Tensor], kinds: Sequence[str]) -> Callable[..., Tensor]:
+        def counting(model: CLIP, of: Any) -> Tensor:
+            learns = any(weight.requires_grad for weight in model.parameters())
+            forward, back, trained = kinds
+            seen[(trained if learns else back) if torch.is_grad_enabled() else forward] += len(of)
+            return method(model, of)
+
+        return counting
+
+    monkeypatch.setattr(CLIP, "encode_image", count(images, ("forward", "back", "trained")))
+    for name, method in (("encode_tokens", tokens), ("encode_text", texts)):
+        monkeypatch.setattr(CLIP, name, count(method, ("texts", "texts", "texts_trained")))
+    return seen
