@@ -204,7 +204,7 @@ class _Run:
         path = checkpoint if self.ranks.rank == 0 else None
         self._set_mode()
         for index, images in bar:
-            loss = self.step.gradients(index, images)
+            loss = self.step.gradients(index, images, len(losses))
             losses.append(check_finite(loss, self.stage, len(losses)))
             bar.loss(losses[-1])
             number = len(losses) - 1
