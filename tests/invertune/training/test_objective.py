@@ -16,8 +16,8 @@ from invertune.finite import NonFiniteLossError
 from invertune.losses import clip_loss
 from invertune.seeds import seeded
 from invertune.training.objective import Batch, Pass
-from invertune.training.recipe import Recipe
 from invertune.training.order import epoch_order
+from invertune.training.recipe import Recipe
 from invertune.training.train import train
 
 Tiny = Callable[[str], CLIP]
