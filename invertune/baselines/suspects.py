@@ -26,7 +26,10 @@ def suspects_of(clean: CleanData, name: str) -> tuple[CLIP, ImageTextPairs]:
     """
     if clean.suspects is None or clean.origin is None:
         what = "pairs that a model is trained on" if clean.origin else "model to start from"
-        raise ValueError(f"{name} is a training-time defense: it needs the {what}, got none")
+        raise ValueError(
+            f"{name} is a training-time defense, which trains anew and repairs no finished model: "
+            f"it needs the {what}, got none; choices: a defense whose needs are images or pairs"
+        )
     return clean.origin, clean.suspects
 
 
