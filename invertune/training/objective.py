@@ -95,6 +95,16 @@ class Guide(Protocol):
         """
 
 
+def guide_of(objective: object) -> Guide | None:
+    """Return an objective that is a guide, too; None of others."""
+    return objective if isinstance(objective, Guide) else None
+
+
+def memory_of(objective: object) -> Stateful | None:
+    """Return an objective that remembers something; None of others."""
+    return objective if isinstance(objective, Stateful) else None
+
+
 def check_objective(objective: object, recipe: Recipe, stage: str) -> None:
     """Find out whether an objective can be computed as the execution in use has it.
 

@@ -23,7 +23,7 @@ from invertune.training.checkpoint import load_state, save_state
 from invertune.training.distributed import Ranks
 from invertune.training.execution import current
 from invertune.training.norms import batch_norms, shared_norms
-from invertune.training.objective import Guide, Objective, Pass, Stateful, check_objective
+from invertune.training.objective import Objective, Pass, check_objective, guide_of, memory_of
 from invertune.training.optimizers import Optimizers
 from invertune.training.order import batches
 from invertune.training.recipe import Recipe
@@ -195,7 +195,7 @@ class _Run:
         steps = batches(
             self.pairs, self.recipe.batch_size, self.seed, range(len(losses), total), self._guided
         )
-        guide = self.step.objective if isinstance(self.step.objective, Guide) else None
+        guide = guide_of(self.step.objective)
         # A guide looks at the model as it is before a pass, not at one of some steps earlier.
         depth = _AHEAD if self.model.device.type == "cuda" and guide is None else 0
         read = ahead(steps, self.step.images, depth)
@@ -225,22 +225,22 @@ class _Run:
             norm.eval()
 
     def _guided(self, number: int, order: Tensor) -> Tensor:
-        objective = self.step.objective
-        if not isinstance(objective, Guide):
+        guide = guide_of(self.step.objective)
+        if guide is None:
             return order
         planned = Pass(number, order, self.step.tokens, self.step.texts)
-        chosen = objective.order(self.model, planned)
+        chosen = guide.order(self.model, planned)
         self._set_mode()
         return chosen
 
     def _save(self, optimizers: Optimizers, path: Path, losses: list[float]) -> None:
-        objective = self.step.objective
+        memory = memory_of(self.step.objective)
         state = {
             "model": self.model.clip.state_dict(),
             "adamw": optimizers.adamw.state_dict(),
             "muon": optimizers.muon.state_dict() if optimizers.muon else {},
             "losses": losses,
-            "objective": objective.state() if isinstance(objective, Stateful) else {},
+            "objective": {} if memory is None else memory.state(),
         }
         save_state(path, self.stage, state)
 
@@ -256,7 +256,8 @@ class _Run:
         optimizers.adamw.load_state_dict(state["adamw"])
         if optimizers.muon is not None:
             optimizers.muon.load_state_dict(state["muon"])
-        if isinstance(self.step.objective, Stateful):
-            self.step.objective.restore(state["objective"])
+        memory = memory_of(self.step.objective)
+        if memory is not None:
+            memory.restore(state["objective"])
         log.info("%s goes on at step %d", self.stage, len(state["losses"]))
         return list(state["losses"])
