@@ -117,6 +117,8 @@ def _value(key: str, overrides: Mapping[str, str], run: Run | None) -> str | Non
             if key == part:
                 return run.name(part)
         found = lookup(run.config, key.replace(".", "/"))
+        if isinstance(found, Mapping):  # a group, such as the budget
+            found = found.get("name")
         if found is not None or key not in overrides:  # no way leads through a list
             return plain(found)
     return plain_text(overrides[key]) if key in overrides else None

@@ -51,7 +51,7 @@ def _compose(*overrides: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("group", "choice"), list(_choices()))
 def test_every_choice_builds(group: str, choice: str) -> None:
-    known = group in (*GROUPS, "experiment")
+    known = group in (*GROUPS, "budget", "experiment")
     config = _compose(
         f"{group}={choice}" if known else f"+{group}={choice}",
         "seed=5",

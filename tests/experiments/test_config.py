@@ -40,6 +40,8 @@ Resolve = Callable[..., dict[str, Any]]
         ("speed.chunk=8", True),
         ("runs_dir=elsewhere", True),
         ("tracking=offline", True),
+        ("budget=paper", True),  # of data and a defense that have nothing of it
+        ("+data.more_clean=3", False),
         ("defense._stages_.search=[identify]", True),  # where stages begin changes no number
     ],
 )

@@ -41,9 +41,19 @@ def test_only_the_parts_that_a_stage_reads_decide_it(tmp_path: Path) -> None:
 
 def test_a_drawn_world_decides_the_training_and_nothing_beside_it() -> None:
     drawn = {"name": "icons", "sizes": {"pairs": 3}}
-    assert whole(drawn) is drawn
+    assert whole(drawn) == drawn
     assert further(drawn, "clean") == {}
     assert without_places(drawn) is drawn
+
+
+def test_more_clean_images_of_a_drawn_world_decide_only_what_reads_them() -> None:
+    drawn = {"name": "icons", "sizes": {"pairs": 3}}
+    more = {**drawn, "more_clean": 5}
+    assert whole(more) == drawn
+    assert further(more, "zero_shot", "retrieval") == {}
+    assert further(more, "clean") == {"data": {"more_clean": 5}}
+    assert further({**drawn, "more_clean": 0}, "clean") == {}
+    assert without_places(more) == more
 
 
 def test_a_card_says_nothing_of_folders(tmp_path: Path) -> None:

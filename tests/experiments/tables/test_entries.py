@@ -100,3 +100,16 @@ def test_nothing_is_left_of_what_is_done(grid: Folder) -> None:
     entries = find_entries(load_sweeps(folder), load_runs(folder))
     assert len(entries) == 6
     assert left_lines(entries, folder) == []
+
+
+def test_a_group_that_is_swept_is_told_by_the_name_of_its_choice(
+    result: Made, plan: Folder, tmp_path: Path
+) -> None:
+    made = result()
+    config = {**made["config"], "budget": {"name": "paper", "clean_samples": 5120}}
+    write_result(tmp_path / "r0", {**made, "id": "0" * 16, "config": config})
+    plan("mine", "X1", [{"overrides": [f"budget={name}"], "run": f"r{i}", "id": f"{i:016x}"}
+                        for i, name in enumerate(["paper", "equal"])])  # fmt: skip
+    found = find_entries(load_sweeps(tmp_path), load_runs(tmp_path))
+    assert [entry.labels["budget"] for entry in found] == ["paper", "equal"]
+    assert [entry.run is None for entry in found] == [False, True]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -148,3 +149,23 @@ def test_captions_of_the_clean_part_name_what_is_seen(data: DataBundle) -> None:
     assert all(data.class_names[label] in caption
                for label, caption in zip(labels, told.captions, strict=True))  # fmt: skip
     assert torch.equal(told.pairs.images[:], data.clean.images[:])
+
+
+def test_more_clean_images_come_after_the_others_and_change_nothing_else(
+    make_data: MakeData, data: DataBundle
+) -> None:
+    more = make_data(more_clean=7)
+    assert _everything(more)[1:] == _everything(data)[1:]
+    for one, other in zip(_pictures(more), _pictures(data), strict=True):
+        assert torch.equal(one[: len(other)], other)
+    clean, few = more.captioned_clean, data.captioned_clean
+    assert len(clean.images) == len(more.ids("clean")) == len(more.labeled_clean.labels) == 19
+    assert clean.captions is not None
+    assert few.captions is not None
+    assert list(clean.captions)[:12] == list(few.captions)
+    names = [data.class_names[label] for label in more.labeled_clean.labels.tolist()]
+    assert all(name in text for name, text in zip(names, clean.captions, strict=True))
+    assert len(torch.unique(clean.images[:].flatten(1), dim=0)) == 19
+    more.check_disjoint()
+    with pytest.raises(InstantiationException, match="more_clean is an integer of at least 0"):
+        make_data(more_clean=-1)
