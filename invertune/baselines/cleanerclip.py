@@ -72,8 +72,9 @@ class CleanerCLIP(CleanCLIP):
             chosen = self.chosen(len(batch.index), batch.step, seed)
             _, positives, negatives = batch.texts.chunk(3)
             rows = batch.index[chosen]
-            encoded = model.encode_tokens(torch.cat([positives[rows], negatives[rows]]))
-            told = sub_caption_loss(views.image[chosen], *encoded.chunk(2), scale)
+            both = torch.cat([positives[rows], negatives[rows]])
+            positive, negative = model.encode_tokens(both).chunk(2)
+            told = sub_caption_loss(views.image[chosen], positive, negative, scale)
             return cleaned + self.sub_caption_weight * told
 
         return loss
