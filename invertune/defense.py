@@ -123,8 +123,10 @@ def check_needs(defense: Defense, data: DataBundle, *, poisoned_pairs: bool) -> 
         )
     if defense.needs == "poisoned_pairs" and not poisoned_pairs:
         raise ValueError(
-            f"defense {name} needs poisoned_pairs, but the attack trains on no pairs: choose a "
-            "defense that needs images or pairs, or an attack that poisons"
+            f"defense {name} needs poisoned_pairs, but the attack trains on no pairs: {name} is a "
+            "training-time defense, which trains anew on what the victim trains on, and repairs no "
+            "finished model; choices: an attack that poisons pairs, as badnet and blended do, or a "
+            "defense whose needs are images or pairs"
         )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -36,7 +37,72 @@ class Batch:
     step: int
 
 
+# It may be `Stateful`, and a `Guide`, too.
 Objective = Callable[[CLIP, Batch], Tensor]
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An objective that remembers something from step to step, such as a pool of features.
+
+    Checkpoints hold it, so that an interrupted training ends like an undisturbed one.
+    """
+
+    def state(self) -> dict[str, Any]:
+        """Return all that it remembers: tensors, numbers, texts, and lists and mappings of them."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Remember what another one of its kind did; tensors come on the model's device."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a guide sees before a pass over the pairs.
+
+    Attributes:
+        number: Of the pass, from 0.
+        order: (S, B) positions among the pairs: the shuffled batches.
+        tokens: (N, L) of all captions, as `Batch.tokens`, on the CPU.
+        texts: (T, L) of the further texts, alike.
+    """
+
+    number: int
+    order: Tensor
+    tokens: Tensor
+    texts: Tensor
+
+
+@runtime_checkable
+class Guide(Protocol):
+    """An objective that decides which pairs a step takes, too, and how fast it learns."""
+
+    def order(self, model: CLIP, planned: Pass) -> Tensor:
+        """Return the batches of a pass, as many and as large as those that are planned.
+
+        An interrupted pass is asked for again, after `Stateful.restore`, and has to be the same.
+
+        Args:
+            model: As it is trained so far; its mode is set again afterwards.
+            planned: Batches in which every pair occurs at most once.
+        """
+
+    def rate(self, step: int, usual: float) -> float:
+        """Return the factor on the peak learning rate.
+
+        Args:
+            step: Counts from 0.
+            usual: The factor of the recipe's warm-up and cosine.
+        """
+
+
+def guide_of(objective: object) -> Guide | None:
+    """Return an objective that is a guide, too; None of others."""
+    return objective if isinstance(objective, Guide) else None
+
+
+def memory_of(objective: object) -> Stateful | None:
+    """Return an objective that remembers something; None of others."""
+    return objective if isinstance(objective, Stateful) else None
 
 
 def check_objective(objective: object, recipe: Recipe, stage: str) -> None:

@@ -87,9 +87,8 @@ class Optimizers:
         cosine = math.cos(math.pi * (step - warm) / max(1, self.total_steps - warm))
         return recipe.cosine_to + (1 - recipe.cosine_to) * (0.5 * (1 + cosine))
 
-    def step(self, step: int) -> None:
-        """Update the weights and drop their gradients."""
-        factor = self.factor(step)
+    def step(self, factor: float) -> None:
+        """Update the weights at so much of the peak learning rate, and drop their gradients."""
         for group in self.adamw.param_groups:
             group["lr"] = self.recipe.lr * factor
         self.adamw.step()

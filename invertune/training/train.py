@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -19,14 +18,14 @@ from invertune.clip.models import CLIP, MAX_LOGIT_SCALE
 from invertune.data.bundle import ImageTextPairs
 from invertune.finite import check_finite
 from invertune.progress import progress
-from invertune.seeds import seeded
 from invertune.training.ahead import ahead
 from invertune.training.checkpoint import load_state, save_state
 from invertune.training.distributed import Ranks
 from invertune.training.execution import current
 from invertune.training.norms import batch_norms, shared_norms
-from invertune.training.objective import Objective, check_objective
+from invertune.training.objective import Objective, Pass, check_objective, guide_of, memory_of
 from invertune.training.optimizers import Optimizers
+from invertune.training.order import batches
 from invertune.training.recipe import Recipe
 from invertune.training.step import Step
 
@@ -58,19 +57,6 @@ def compact_vocabulary(model: CLIP, tokens: Tensor) -> Iterator[Tensor]:
     finally:
         table.weight.data[used] = compact.weight.data
         clip.token_embedding = table
-
-
-def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> Tensor:
-    """Return the shuffled batches of one pass, (steps, batch_size) indices."""
-    # Each pass has a generator of its own: a training that goes on in the middle needs no history.
-    order = torch.randperm(count, generator=seeded(seed, "order", epoch))
-    steps = count // batch_size
-    return order[: steps * batch_size].view(steps, batch_size)
-
-
-def _batches(count: int, batch_size: int, seed: int) -> Iterator[Tensor]:
-    for epoch in itertools.count():
-        yield from epoch_order(count, batch_size, seed, epoch)
 
 
 @torch.no_grad()
@@ -115,7 +101,7 @@ def train(
         stage: Name in error messages and where progress is shown.
         teacher: Its image embeddings are matched where ``recipe.teacher_weight`` is positive.
         objective: Takes the model and a `Batch`, and returns the loss in place of the contrastive
-            one, a scalar.
+            one, a scalar. It may remember something (`Stateful`), or choose the pairs (`Guide`).
         texts: Further texts that the objective encodes, such as reworded captions: `Batch.texts`.
         checkpoint: A file that an interrupted training goes on from, with any number of processes;
             the first one writes it, and removes it at the end.
@@ -206,23 +192,24 @@ class _Run:
         total = self.recipe.steps(self.pairs)
         optimizers = Optimizers(self.model, self.recipe, total)
         losses = self._resume(optimizers, checkpoint)
-        steps = itertools.islice(
-            _batches(self.pairs, self.recipe.batch_size, self.seed), len(losses), total
+        steps = batches(
+            self.pairs, self.recipe.batch_size, self.seed, range(len(losses), total), self._guided
         )
-        depth = _AHEAD if self.model.device.type == "cuda" else 0
+        guide = guide_of(self.step.objective)
+        # A guide looks at the model as it is before a pass, not at one of some steps earlier.
+        depth = _AHEAD if self.model.device.type == "cuda" and guide is None else 0
         read = ahead(steps, self.step.images, depth)
         bar = progress(read, self.stage, total=total, start=len(losses))
         # Files are the first process' own: the others go by what it read.
         path = checkpoint if self.ranks.rank == 0 else None
-        self.model.train()
-        # The model's training mode is theirs too, in which they take the statistics of the batch.
-        for norm in self.frozen:
-            norm.eval()
+        self._set_mode()
         for index, images in bar:
             loss = self.step.gradients(index, images, len(losses))
             losses.append(check_finite(loss, self.stage, len(losses)))
             bar.loss(losses[-1])
-            optimizers.step(len(losses) - 1)
+            number = len(losses) - 1
+            factor = optimizers.factor(number)
+            optimizers.step(factor if guide is None else guide.rate(number, factor))
             # As CLIP does, whose training is not stable beyond it.
             self.model.logit_scale.data.clamp_(0, MAX_LOGIT_SCALE)
             if path is not None and len(losses) % every == 0 and len(losses) < total:
@@ -231,12 +218,29 @@ class _Run:
             path.unlink(missing_ok=True)
         return losses
 
+    def _set_mode(self) -> None:
+        self.model.train()
+        # The model's training mode is theirs too, in which they take the statistics of the batch.
+        for norm in self.frozen:
+            norm.eval()
+
+    def _guided(self, number: int, order: Tensor) -> Tensor:
+        guide = guide_of(self.step.objective)
+        if guide is None:
+            return order
+        planned = Pass(number, order, self.step.tokens, self.step.texts)
+        chosen = guide.order(self.model, planned)
+        self._set_mode()
+        return chosen
+
     def _save(self, optimizers: Optimizers, path: Path, losses: list[float]) -> None:
+        memory = memory_of(self.step.objective)
         state = {
             "model": self.model.clip.state_dict(),
             "adamw": optimizers.adamw.state_dict(),
             "muon": optimizers.muon.state_dict() if optimizers.muon else {},
             "losses": losses,
+            "objective": {} if memory is None else memory.state(),
         }
         save_state(path, self.stage, state)
 
@@ -252,5 +256,8 @@ class _Run:
         optimizers.adamw.load_state_dict(state["adamw"])
         if optimizers.muon is not None:
             optimizers.muon.load_state_dict(state["muon"])
+        memory = memory_of(self.step.objective)
+        if memory is not None:
+            memory.restore(state["objective"])
         log.info("%s goes on at step %d", self.stage, len(state["losses"]))
         return list(state["losses"])

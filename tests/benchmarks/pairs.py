@@ -65,7 +65,7 @@ def measure(folder: Path, size: int, keep: bool, share: float) -> dict[str, floa
     from invertune.data.listing import Files
     from invertune.data.pictures import Fitting, read_picture
     from invertune.data.prepared import Preparing
-    from invertune.training.train import epoch_order
+    from invertune.training.order import epoch_order
 
     told: dict[str, float] = {}
     clock = time.perf_counter()

@@ -52,7 +52,8 @@ def silent(data: DataBundle) -> DataBundle:
         (Needy("images", 1, 99), True, "needy compares 99 classes, silent has 6"),
         (Needy("pairs", 13), True, "needy needs 13 clean images, silent has 12"),
         (Needy("pairs"), True, "the clean images of silent have no captions"),
-        (Needy("poisoned_pairs"), False, "but the attack trains on no pairs"),
+        (Needy("poisoned_pairs"), False, "but the attack trains on no pairs: needy is a "
+         "training-time defense, .* repairs no finished model; choices: an attack that .*, or a "),
     ],
 )  # fmt: skip
 def test_what_there_is_not_is_said_in_one_line(

@@ -12,6 +12,7 @@ from torch import Tensor
 from invertune.baselines.augment import AutoAugment
 from invertune.baselines.cleanclip import CleanCLIP, Views, cleanclip_loss, view_loss
 from invertune.baselines.eda import EDA
+from invertune.baselines.fine_tuning import FineTuning
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle
 from invertune.seeds import seeded
@@ -110,8 +111,6 @@ def test_originals_and_views_are_normalized_together(taught: Taught, plain: Data
 
 
 def test_without_the_further_terms_it_is_fine_tuning(taught: Taught, plain: DataBundle) -> None:
-    from invertune.baselines.fine_tuning import FineTuning
-
     alone = replace(METHOD, in_modal_weight=0)
     clean = plain.captioned_clean
     one = alone.purify(taught("vit"), clean, seed=0)

@@ -10,6 +10,7 @@ from torch import Tensor
 from invertune.baselines.fine_tuning import FineTuning
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle
+from invertune.seeds import seeded
 from invertune.training.recipe import Recipe
 from invertune.training.train import train
 from invertune.work import Work
@@ -23,7 +24,7 @@ def test_it_is_the_contrastive_training_of_both_towers(
     taught: Taught, plain: DataBundle, state: State
 ) -> None:
     found = FT.purify(taught("vit"), plain.captioned_clean, seed=5)
-    order = torch.randperm(12, generator=_seeded(5))
+    order = torch.randperm(12, generator=seeded(5, "clean"))
     own = taught("vit")
     losses = train(own, plain.captioned_clean.pairs.take(order), FT.recipe, seed=5, stage="own")
     assert found.evidence.curves == {"purify loss": losses}
@@ -32,12 +33,6 @@ def test_it_is_the_contrastive_training_of_both_towers(
     moved = {name for name in before if not torch.equal(before[name], one[name])}
     assert "clip.logit_scale" in moved
     assert {name.startswith("clip.visual.") for name in moved} == {True, False}
-
-
-def _seeded(seed: int) -> torch.Generator:
-    from invertune.seeds import seeded
-
-    return seeded(seed, "clean")
 
 
 def test_few_samples_are_few(taught: Taught, plain: DataBundle) -> None:

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,10 @@ from invertune.data.bundle import DataBundle
 from invertune.finite import NonFiniteLossError
 from invertune.losses import clip_loss
 from invertune.seeds import seeded
-from invertune.training.objective import Batch
+from invertune.training.objective import Batch, Pass
+from invertune.training.order import epoch_order
 from invertune.training.recipe import Recipe
-from invertune.training.train import epoch_order, train
+from invertune.training.train import train
 
 Tiny = Callable[[str], CLIP]
 RECIPE = Recipe(2, 8, 3e-3, (0.9, 0.98), 0.1, 0.1)
@@ -102,6 +104,88 @@ def test_an_objective_that_is_no_number_names_stage_and_step(tiny: Tiny, data: D
 
     with pytest.raises(NonFiniteLossError, match="test: the loss is nan at step 2"):
         train(tiny("vit"), data.pairs, RECIPE, seed=0, stage="test", objective=objective)
+
+
+class Halves:
+    """Remembers features, halves the learning rate, and turns the order of a pass around."""
+
+    def __init__(self) -> None:
+        self.mean, self.seen, self.left = torch.zeros(16), 0, 10**6
+        self.passes: list[int] = []
+
+    def __call__(self, model: CLIP, batch: Batch) -> Tensor:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        assert model.training
+        features = model.encode_image(batch.images)
+        loss = (features @ self.mean.to(features)).mean() + features[:, 0].mean()
+        self.mean = 0.5 * self.mean + features.detach().mean(dim=0)
+        self.seen += len(batch.index)
+        return loss
+
+    def state(self) -> dict[str, Any]:
+        return {"mean": self.mean, "seen": self.seen}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.mean, self.seen = state["mean"], state["seen"]
+
+    def order(self, model: CLIP, planned: Pass) -> Tensor:
+        assert len(planned.tokens) == planned.order.numel() == 48
+        model.eval()
+        self.passes.append(planned.number)
+        return planned.order.flip(0)
+
+    def rate(self, step: int, usual: float) -> float:
+        return usual / 2
+
+
+@pytest.mark.parametrize("left", [7, 9])  # in a pass, and after its last step of six
+def test_what_an_objective_remembers_survives_a_kill(
+    tiny: Tiny, data: DataBundle, tmp_path: Path, left: int
+) -> None:
+    path, straight, goal = tmp_path / "checkpoint.pt", tiny("resnet"), Halves()
+    recipe = replace(RECIPE, epochs=3)
+    wanted = train(straight, data.pairs, recipe, seed=0, stage="test", objective=goal)
+    assert goal.passes == [0, 1, 2]
+    killed = Halves()
+    killed.left = left
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny("resnet"), data.pairs, recipe, seed=0, stage="test", objective=killed,
+              checkpoint=path, checkpoint_every=3)  # fmt: skip
+    again, other = tiny("resnet"), Halves()
+    losses = train(again, data.pairs, recipe, seed=0, stage="test", objective=other,
+                   checkpoint=path)  # fmt: skip
+    assert losses == wanted
+    assert other.seen == goal.seen == 3 * 48
+    assert torch.equal(other.mean, goal.mean)
+    assert other.passes == [1, 2]
+    one, two = _state(straight), _state(again)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_guide_decides_order_and_rate(tiny: Tiny, data: DataBundle) -> None:
+    seen: list[Tensor] = []
+
+    class Watching(Halves):
+        def __call__(self, model: CLIP, batch: Batch) -> Tensor:
+            seen.append(batch.index)
+            return super().__call__(model, batch)
+
+    class Unhurried(Watching):
+        def rate(self, step: int, usual: float) -> float:
+            return usual
+
+    halved, whole = tiny("vit"), tiny("vit")
+    train(halved, data.pairs, replace(RECIPE, lr=6e-3), seed=0, stage="test", objective=Watching())
+    assert torch.equal(seen[0], epoch_order(48, 8, seed=0, epoch=0)[-1])
+    train(whole, data.pairs, RECIPE, seed=0, stage="test", objective=Unhurried())
+    one, two = _state(halved), _state(whole)
+    # Half of twice the rate is the same; AdamW's decay goes by the rate, too.
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    third = tiny("vit")
+    train(third, data.pairs, RECIPE, seed=0, stage="test", objective=Watching())
+    assert not torch.equal(_state(third)["visual.proj"], two["visual.proj"])
 
 
 def test_what_an_objective_draws_by_the_step_is_drawn_again_after_a_kill(

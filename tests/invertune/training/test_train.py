@@ -15,7 +15,7 @@ from invertune.finite import NonFiniteLossError, check_finite
 from invertune.losses import clip_loss
 from invertune.training.objective import Batch
 from invertune.training.recipe import Recipe
-from invertune.training.train import batch_norms, compact_vocabulary, epoch_order, train
+from invertune.training.train import batch_norms, compact_vocabulary, train
 
 Tiny = Callable[[str], CLIP]
 RECIPE = Recipe(2, 8, 3e-3, (0.9, 0.98), 0.1, 0.1)
@@ -44,13 +44,6 @@ def test_the_seed_decides_the_order(tiny: Tiny, data: DataBundle) -> None:
     torch.rand(10)
     assert train(tiny("vit"), data.pairs, RECIPE, seed=0, stage="test") == first
     assert train(tiny("vit"), data.pairs, RECIPE, seed=1, stage="test") != first
-
-
-def test_an_epoch_takes_every_pair_at_most_once() -> None:
-    order = epoch_order(10, 3, seed=0, epoch=0)
-    assert order.shape == (3, 3)
-    assert len(order.unique()) == 9
-    assert not torch.equal(order, epoch_order(10, 3, seed=0, epoch=1))
 
 
 def test_fewer_pairs_than_a_batch_are_an_error(tiny: Tiny, data: DataBundle) -> None:

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from invertune.baselines.augment import AutoAugment
+from invertune.baselines.eda import EDA
+from invertune.baselines.suspects import Views, reworded, suspects_of
+from invertune.clip.models import CLIP
+from invertune.data.bundle import DataBundle
+
+
+def test_what_was_not_given_is_said_in_one_line(
+    plain: DataBundle, tiny: Callable[[str], CLIP]
+) -> None:
+    origin = tiny("vit")
+    given = replace(plain.clean, suspects=plain.pairs, origin=origin)
+    assert suspects_of(given, "mine") == (origin, plain.pairs)
+    for lacking, said in (("origin", "model to start from"), ("suspects", "pairs that a model")):
+        with pytest.raises(ValueError, match=f"mine is a training-time defense.*{said}") as caught:
+            suspects_of(replace(given, **{lacking: None}), "mine")
+        assert "\n" not in str(caught.value)
+
+
+def test_captions_are_reworded_once_for_each_view(plain: DataBundle) -> None:
+    eda = EDA(alpha=0.1, deletion=0.1)
+    first, again, other = (reworded(plain.pairs, eda, 3, view) for view in (0, 0, 1))
+    assert first.captions == again.captions
+    assert first.captions != other.captions
+    assert first.images is plain.pairs.images
+    assert first.ids == plain.pairs.ids
+    words = [set(caption.split()) for caption in plain.pairs.captions]
+    assert all(set(new.split()) <= old for new, old in zip(first.captions, words, strict=True))
+
+
+def test_a_view_is_drawn_by_seed_and_name() -> None:
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    views = Views(AutoAugment(), 3)
+    first = views(images, 7)
+    torch.rand(5)  # moves the global generator
+    assert torch.equal(views(images, 7), first)
+    assert torch.equal(AutoAugment()(images, views.generator(7)), first)
+    for other in (views(images, 8), views(images, 7, "other"), Views(AutoAugment(), 4)(images, 7)):
+        assert not torch.equal(other, first)
