@@ -33,4 +33,3 @@ def test_it_is_that_of_four_points_on_a_line() -> None:
 def test_the_odd_one_scores_highest(tiny: Tiny, spotted: ImageTextPairs) -> None:
     scores = SLOF("slof", 60, 4).scores(tiny("resnet"), spotted, seed=0)
     assert int(scores.argmax()) == 59
-    assert scores[-1] > 2 > scores[:-1].max()
