@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from evaluation.statistics import SHARE, UNBOUNDED, Estimate, over_seeds
 from experiments.results.measures import estimate_of
 from experiments.results.runs import Run
-from experiments.tables import steps
+from experiments.tables import steps, suspects
 from experiments.tables.grid import Best, Column, Value
 from experiments.tables.measure import Measure, Runs, per_seed
 
@@ -121,6 +121,10 @@ SINGLE: Mapping[str, Measure] = {
         "embedding_cosine", "cosine of embeddings", "number", (-1.0, 1.0)
     ),
     "tuned_layers": steps.tuned_layers(),
+    "pairs_poisoned": suspects.pairs_poisoned(),
+    "pairs_auroc": suspects.pairs_auroc(),
+    "pairs_average_precision": suspects.pairs_share("average_precision", "average precision"),
+    "pairs_fpr_at_95_tpr": suspects.pairs_share("fpr_at_95_tpr", "false alarms at 95 % found"),
 }
 # Name -> columns that depend on what the runs have.
 GROUPS: Mapping[str, Callable[[Runs], list[Measure]]] = {
