@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from invertune.defense import Defense, NoDefense, Purified
+    from invertune.detector import Detection, ModelDetector, PairDetector
     from invertune.evidence import Evidence
     from invertune.identify import TargetIdentification
     from invertune.invert import TriggerInversion
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
 _MODULES = {
     "ActivationTuning": "tune",
     "Defense": "defense",
+    "Detection": "detector",
     "Evidence": "evidence",
     "Gumbel": "verify",
     "InverTune": "invertune",
+    "ModelDetector": "detector",
     "NoDefense": "defense",
+    "PairDetector": "detector",
     "Purified": "defense",
     "RandomProbes": "probing",
     "ShrinkingInversion": "shrinking_inversion",
@@ -40,10 +44,13 @@ _MODULES = {
 __all__ = [
     "ActivationTuning",
     "Defense",
+    "Detection",
     "Evidence",
     "Gumbel",
     "InverTune",
+    "ModelDetector",
     "NoDefense",
+    "PairDetector",
     "Purified",
     "RandomProbes",
     "ShrinkingInversion",

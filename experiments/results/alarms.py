@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from evaluation.detection import Roc, auroc, false_positives_at, roc_curve
 from evaluation.statistics import Estimate, counted
-from experiments.results.measures import lookup
 from experiments.results.runs import Run
 
 
@@ -140,11 +139,10 @@ def _said(run: Run) -> Iterator[tuple[str, str, Judged]]:
     step = run.result["identification"]
     if step is not None:
         yield f"{defense}: step 1", "gain or lead", Judged(run, float(step["gain"]))
-    detection = lookup(run.result, "detection")
-    if detection is not None and detection["of"] == "model":
-        own = [float(detection[key]) for key in ("score", "threshold")]
-        flagged = bool(detection["flagged"])
-        yield str(detection["name"]), "score", Judged(run, own[0], flagged, own[1])
+    own = run.detection
+    if own.get("of") == "model":
+        one = Judged(run, float(own["score"]), bool(own["flagged"]), float(own["threshold"]))
+        yield run.name("detector"), "score", one
 
 
 def _suspicion(p: float) -> float:

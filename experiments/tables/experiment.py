@@ -18,7 +18,7 @@ from experiments.tables.layouts import METHODS, Layout, layout_of
 from experiments.tables.methods import method_grid
 from experiments.tables.pairs import comparable, others, p_values
 
-_PARTS: tuple[Part, ...] = ("data", "model", "attack", "defense")
+_PARTS: tuple[Part, ...] = ("data", "model", "attack", "defense", "detector")
 _TESTS = (
     Column("p_ca", "p CA", form="probability"),
     Column("p_asr", "p ASR", form="probability"),
