@@ -40,12 +40,12 @@ def test_the_curve_goes_through_its_points_and_is_marked_at_its_threshold(
 ) -> None:
     panel = roc_figure(judged()).axes[0]
     lines = {str(line.get_label()): line for line in panel.lines}
-    curve = lines["decree"].get_xydata().tolist()
-    assert curve == pytest.approx(
-        [[0, 0], [0, 100 / 3], [0, 200 / 3], [50, 200 / 3], [50, 100], [100, 100]]
-    )
-    marks = [tuple(line.get_xydata()[0]) for line in panel.lines if len(line.get_xdata()) == 1]
-    assert marks == pytest.approx([(0, 200 / 3), (50, 200 / 3)])
+    curve = np.asarray(lines["decree"].get_xydata())
+    points = [(0, 0), (0, 100 / 3), (0, 200 / 3), (50, 200 / 3), (50, 100), (100, 100)]
+    assert curve == pytest.approx(np.array(points))
+    drawn = [np.asarray(line.get_xydata()) for line in panel.lines]
+    marks = np.concatenate([line for line in drawn if len(line) == 1])
+    assert marks == pytest.approx(np.array([(0, 200 / 3), (50, 200 / 3)]))
 
 
 def test_every_score_stands_in_its_strip(judged: Callable[..., list[Method]]) -> None:
