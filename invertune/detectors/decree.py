@@ -13,9 +13,16 @@ from torch import Tensor
 from invertune.clip.fast import folded
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, to_float
-from invertune.detector import Detection
+from invertune.detector import Detection, chosen_images
 from invertune.evidence import Evidence
-from invertune.fields import check_counts, check_is, check_positive, check_shares, check_types
+from invertune.fields import (
+    check_counts,
+    check_is,
+    check_positive,
+    check_shares,
+    check_types,
+    is_number,
+)
 from invertune.finite import check_finite
 from invertune.perturb.optimize import fast_attention, frozen
 from invertune.perturb.triggers import InvertedTrigger
@@ -27,7 +34,7 @@ _CHANNELS, _SIDE = 3, 224  # of the images that the paper's weight is for
 
 
 def mean_cosine(features: Tensor) -> Tensor:
-    """Return the mean cosine of different rows, a scalar: the first term of the loss, less its sign.
+    """Return the mean cosine of different rows, a scalar: the loss has it with a minus.
 
     Args:
         features: (B, D), unit norm, B at least 2.
@@ -142,8 +149,8 @@ class DECREE:
         images: Clean images, drawn by the seed from all there are.
         batch_size: Images a step.
         epochs: Passes over the images at most.
-        patience: The search ends with the first epoch that has more than so many steps behind it
-            without a smaller mask.
+        patience: Once there is a mask, the search ends with the first epoch that has more than so
+            many steps behind it without a smaller one.
         lrs: Learning rates of Adam, the first one until the first of ``drops``, and so on.
         drops: Shares of the epochs at which the next learning rate begins.
         betas: Adam's.
@@ -191,15 +198,16 @@ class DECREE:
 
     def work(self, _pairs: int) -> dict[str, Work]:
         """Return what goes through the model at most."""
-        return {"detect": Work(back=self.epochs * (self.images // self.batch_size) * self.batch_size)}
+        steps = self.epochs * (self.images // self.batch_size)
+        return {"detect": Work(back=steps * self.batch_size)}
 
     def detect(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None
     ) -> Detection:
         """Return 1 - PL1 as the score; the whole search is made anew after an interruption."""
         start = time.perf_counter()
-        order = torch.randperm(len(clean.images), generator=seeded(seed, self.name, "images"))
-        found = self._invert(model, clean.images[order[: self.images]], seed)
+        chosen = chosen_images(self.name, len(clean.images), self.images, seed)
+        found = self._invert(model, clean.images[chosen], seed)
         findings = {
             "pl1": found.share,
             "pl1_of_pixels": _CHANNELS * found.share,
@@ -243,7 +251,7 @@ class DECREE:
                 found.see(mask.detach(), pattern.detach(), reached > self.success)
                 found.note(cosine=reached, mask=mask.mean().item(), weight=weight.value)
                 weight.follow(reached > self.success)
-                if last and found.since > self.patience:
+                if last and found.mask is not None and found.since > self.patience:
                     break
         return found
 
@@ -260,4 +268,4 @@ class DECREE:
 
 
 def _positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    return isinstance(value, int | float) and is_number(value) and value > 0

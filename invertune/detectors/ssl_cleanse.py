@@ -1,4 +1,4 @@
-"""SSL-Cleanse's detector: an encoder whose clusters are reached by unequal triggers (Zheng et al., 2024)."""
+"""SSL-Cleanse's detector (Zheng et al., 2024): one cluster of images takes too small a trigger."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from invertune.clip.encode import encode_images
 from invertune.clip.fast import folded
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, to_float
-from invertune.detector import Detection
+from invertune.detector import Detection, chosen_images
 from invertune.evidence import Evidence, Finding
 from invertune.fields import check_counts, check_is, check_positive, check_shares, check_types
 from invertune.finite import check_finite
@@ -86,7 +86,7 @@ class Schedule:
         """
         runs.copy_(torch.where(reached, runs.clamp(min=0) + 1, runs.clamp(max=0) - 1))
         up, down = runs >= self.patience, runs <= -self.patience
-        raised = torch.where(weights == 0, torch.full_like(weights, self.start), weights * self.factor)
+        raised = (weights * self.factor).where(weights > 0, torch.tensor(self.start))
         weights.copy_(torch.where(up, raised, torch.where(down, weights / self.factor, weights)))
         runs[up | down] = 0
 
@@ -196,8 +196,8 @@ class SSLCleanse:
         The evidence holds the smallest trigger, of the cluster that is the least far.
         """
         start = time.perf_counter()
-        order = torch.randperm(len(clean.images), generator=seeded(seed, self.name, "images"))
-        groups = self._clusters(model, clean.images[order[: self.images]], seed)
+        chosen = self.chosen(len(clean.images), seed)
+        groups = self._clusters(model, clean.images[chosen], seed)
         sizes, triggers, curves = self._invert(model, groups, seed)
         score, smallest = anomaly_index(sizes), min(range(len(sizes)), key=sizes.__getitem__)
         findings: dict[str, Finding] = {
@@ -213,6 +213,14 @@ class SSLCleanse:
             findings=findings,
         )
         return Detection(score, self.threshold, evidence)
+
+    def chosen(self, count: int, seed: int) -> Tensor:
+        """Return which of so many clean images are used: of one seed those that others take, too.
+
+        Raises:
+            ValueError: If there are fewer than ``images``.
+        """
+        return chosen_images(self.name, count, self.images, seed)
 
     def _clusters(self, model: CLIP, images: Tensor, seed: int) -> Clusters:
         from sklearn.cluster import KMeans
