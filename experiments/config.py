@@ -34,8 +34,11 @@ _WITH_FRACTION = frozenset(
 )  # fmt: skip
 _DETECTOR = 32  # bytes of its name: what three others, a seed and an id leave in a folder's
 _EXACT = 2**53  # up to here every whole number is a float
-# What a machine or a user decides, and numbers do not depend on.
-_OUTSIDE = ("device", "threads", "processes", "speed", "runs_dir", "tracking", "experiment")
+# What a machine or a user decides, and numbers do not depend on; what a budget decides stands where
+# it counts, in the data and in the defense.
+_OUTSIDE = (
+    "device", "threads", "processes", "speed", "runs_dir", "tracking", "experiment", "budget",
+)  # fmt: skip
 
 
 def plain_config(composed: DictConfig) -> Config:

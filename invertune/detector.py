@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, DataBundle, ImageTextPairs
 from invertune.defense import Needing, check_needs, given
 from invertune.evidence import Evidence
+from invertune.seeds import seeded
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,23 @@ def check_text(detector: Detector, model: CLIP) -> None:
             f"detector {detector.name} needs a text tower, {model.name} has none: choose a "
             "detector of the image tower alone, such as decree"
         )
+
+
+def chosen_images(name: str, available: int, count: int, seed: int) -> Tensor:
+    """Return which clean images a detector uses, (count,): of one seed those that others take, too.
+
+    Args:
+        name: The detector's, for the message.
+        available: How many there are.
+        count: How many it uses; fewer ones are among more.
+        seed: Decides which.
+
+    Raises:
+        ValueError: If there are fewer.
+    """
+    if available < count:
+        raise ValueError(f"detector {name} needs {count} clean images, got {available}")
+    return torch.randperm(available, generator=seeded(seed, "clean"))[:count]
 
 
 def given_to_detector(detector: ModelDetector, data: DataBundle) -> CleanData:

@@ -12,9 +12,11 @@ from experiments.config import same_numbers, short_names
 from experiments.files import digest
 from experiments.results.content import Config
 
-# What a machine or a user decides, and numbers do not depend on; and the seed itself.
+# What a machine or a user decides, and numbers do not depend on; what stands again where it counts;
+# and the seed itself.
 _OUTSIDE = (
-    "device", "threads", "processes", "speed", "runs_dir", "tracking", "experiment", "seed",
+    "device", "threads", "processes", "speed", "runs_dir", "tracking", "experiment", "budget",
+    "seed",
 )  # fmt: skip
 _ABSENT = object()
 _NAMED = 5

@@ -12,6 +12,8 @@ PARTS = ("pairs", "clean", "zero_shot", "retrieval")
 # Where, how fast, and what is refused: no number depends on them.
 _APART = ("cache", "keep", "workers", "broken_limit", "targets")
 _UNTOLD = ("images_path", "hint", "expected")  # where a table's pictures lie; for messages
+# Of a drawn world, what concerns one part alone; all else decides the training of a model.
+_OWN = {"clean": ("more_clean",)}
 
 
 def reads_files(data: Config) -> bool:
@@ -20,8 +22,11 @@ def reads_files(data: Config) -> bool:
 
 
 def whole(data: Config) -> Config:
-    """Return what of a data set decides the training of a model: that of a drawn world, all."""
-    return of_parts(data, ("pairs",)) if reads_files(data) else data
+    """Return what of a data set decides the training of a model: its pairs, or how it is drawn."""
+    if reads_files(data):
+        return of_parts(data, ("pairs",))
+    apart = [name for names in _OWN.values() for name in names]
+    return {name: value for name, value in data.items() if name not in apart}
 
 
 def further(data: Config, *roles: str) -> Config:
@@ -31,7 +36,10 @@ def further(data: Config, *roles: str) -> Config:
         data: The data set's part of the config.
         roles: Names of the parts that the stage reads.
     """
-    return {"data": of_parts(data, roles)} if reads_files(data) else {}
+    if reads_files(data):
+        return {"data": of_parts(data, roles)}
+    own = {name: data[name] for role in roles for name in _OWN.get(role, ()) if data.get(name)}
+    return {"data": own} if own else {}
 
 
 def of_parts(data: Config, roles: Sequence[str]) -> Config:

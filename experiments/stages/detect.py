@@ -86,10 +86,12 @@ def _of_pairs(
     import numpy as np
     import torch
 
+    from invertune.detector import check_text
     from invertune.evidence import Evidence
 
-    poisoned = parts.poisoned(made)
-    scores = detector.scores(parts.load(made["model"]), poisoned.pairs, seed=parts.seed)
+    model, poisoned = parts.load(made["model"]), parts.poisoned(made)
+    check_text(detector, model)
+    scores = detector.scores(model, poisoned.pairs, seed=parts.seed)
     true = torch.zeros(len(scores), dtype=torch.bool)
     true[poisoned.positions] = True
     np.savez_compressed(folder / SUSPICION, scores=scores.numpy(), poisoned=true.numpy())

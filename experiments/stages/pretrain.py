@@ -43,7 +43,7 @@ def stage(planner: Planner, model: Config | None = None, role: str = NAME) -> St
         _train(parts, model, made.get("teacher"), folder)
 
     trained = planner.stage(role, config, inputs, train_it, name=NAME, trains=True)
-    shipped = _shipped(planner, model, trained) if model.get(SHIPPED) else None
+    shipped = _shipped(planner, model, data, trained) if model.get(SHIPPED) else None
     if shipped is None:
         return trained
 
@@ -61,9 +61,9 @@ def find_shipped(model: Config, data: Config, seed: int) -> Shipped | None:
     return find(model, data, seed)
 
 
-def _shipped(planner: Planner, model: Config, trained: Stage) -> Shipped | None:
+def _shipped(planner: Planner, model: Config, data: Config, trained: Stage) -> Shipped | None:
     """Return what is shipped, unless the code that would train it is not what made it."""
-    found = find_shipped(class_fields(model), planner.config["data"], planner.config["seed"])
+    found = find_shipped(class_fields(model), data, planner.config["seed"])
     if found is not None and dict(trained.key.code) != found.card.get("code", {}):
         log.info("the shipped %s is of other code than this; it is trained here", model["name"])
         return None

@@ -25,7 +25,7 @@ from invertune.data.captions import Captioner
 from invertune.data.images import Images
 from invertune.data.names import check_class_names, check_named, check_templates
 from invertune.data.scenes import Scenes, SceneStyle, draw_scenes, render
-from invertune.fields import check_is, check_numbers, check_types, is_number
+from invertune.fields import check_counts, check_is, check_numbers, check_types, is_number
 from invertune.seeds import seeded
 
 _GLYPH_SIDE = 96
@@ -108,6 +108,8 @@ class IconWorld:
         captions: How samples are described.
         templates: Zero-shot prompt templates, with ``{}`` for the class name with its article.
         sizes: Number of samples of ``pairs``, ``clean``, ``zero_shot`` and ``retrieval``.
+        more_clean: Number of further clean samples, after the others and drawn by themselves: they
+            are for methods that need many, and nothing else changes by them.
     """
 
     name: str
@@ -119,6 +121,7 @@ class IconWorld:
     captions: Captioner
     templates: Sequence[str]
     sizes: Mapping[str, int]
+    more_clean: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -127,6 +130,7 @@ class IconWorld:
         check_named(self.colors, "colors", "names to RGB")
         check_templates(self.templates)
         check_numbers(self, "sizes")
+        check_counts(self, "more_clean", least=0)
         check_is(self, "style", SceneStyle)
         check_is(self, "captions", Captioner)
         for name, rgb in self.colors.items():
@@ -153,8 +157,8 @@ class IconWorld:
             templates=tuple(self.templates),
             image_size=self.image_size,
             make_pairs=self._pairs,
-            make_clean=lambda: self._labeled("clean"),
-            make_zero_shot=lambda: self._labeled("zero_shot"),
+            make_clean=self._clean,
+            make_zero_shot=lambda: self._labeled("zero_shot", self._draw("zero_shot")[0]),
             make_retrieval=self._retrieval,
             make_clean_captions=self._clean_captions,
             make_ids=self._ids,
@@ -162,16 +166,23 @@ class IconWorld:
         )
 
     def _draw(self, part: str) -> tuple[Scenes, torch.Generator]:
-        generator = seeded(self.seed, self.name, _STREAMS.get(part, part))
+        return self._drawn(self.sizes[part], _STREAMS.get(part, part))
+
+    def _drawn(self, count: int, stream: str) -> tuple[Scenes, torch.Generator]:
+        generator = seeded(self.seed, self.name, stream)
         palette = torch.tensor([list(rgb) for rgb in self.colors.values()]) / 255
-        count = self.sizes[part]
         return draw_scenes(count, len(self.classes), palette, self.style, generator), generator
+
+    def _draw_clean(self) -> list[tuple[Scenes, torch.Generator]]:
+        more = [self._drawn(self.more_clean, "clean/more")] if self.more_clean else []
+        return [self._draw("clean"), *more]
 
     def _render(self, scenes: Scenes) -> Tensor:
         return render(scenes, draw_glyphs(tuple(self.classes.values())), self.image_size)
 
     def _ids(self, part: str) -> list[str]:
-        return [f"{self.name}/{self.seed}/{part}/{i}" for i in range(self.sizes[part])]
+        count = self.sizes[part] + (self.more_clean if part == "clean" else 0)
+        return [f"{self.name}/{self.seed}/{part}/{i}" for i in range(count)]
 
     def _describe(self, scenes: Scenes, generator: torch.Generator) -> list[str]:
         names, colors = list(self.classes), list(self.colors)
@@ -191,12 +202,14 @@ class IconWorld:
         captions = self._describe(scenes, generator)
         return ImageTextPairs(self._images(scenes), captions, self._ids("pairs"))
 
-    def _labeled(self, part: str) -> LabeledImages:
-        scenes, _ = self._draw(part)
+    def _labeled(self, part: str, scenes: Scenes) -> LabeledImages:
         return LabeledImages(self._images(scenes).once(), scenes.label, self._ids(part))
 
+    def _clean(self) -> LabeledImages:
+        return self._labeled("clean", Scenes.joined([scenes for scenes, _ in self._draw_clean()]))
+
     def _clean_captions(self) -> list[str]:
-        return self._describe(*self._draw("clean"))
+        return [text for drawn in self._draw_clean() for text in self._describe(*drawn)]
 
     def _retrieval(self) -> RetrievalSet:
         scenes, generator = self._draw("retrieval")

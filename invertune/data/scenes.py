@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +46,12 @@ class Scenes:
     def take(self, index: Tensor | slice) -> Scenes:
         """Return the chosen samples."""
         return Scenes(**{name: value[index] for name, value in vars(self).items()})
+
+    @staticmethod
+    def joined(parts: Sequence[Scenes]) -> Scenes:
+        """Return the samples of all parts, in their order."""
+        names = vars(parts[0])
+        return Scenes(**{name: torch.cat([vars(part)[name] for part in parts]) for name in names})
 
 
 @dataclass(frozen=True)

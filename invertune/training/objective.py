@@ -24,6 +24,8 @@ class Batch:
         texts: (T, L) of the further texts that the training was given, alike.
         whole: (G,) positions of the whole batch, of which these are a part where several processes
             share it or a chunk is computed at a time.
+        step: Number of the steps before this one: what is drawn anew at every step is drawn by it,
+            so that a training that goes on in the middle draws the same.
     """
 
     images: Tensor
@@ -31,6 +33,7 @@ class Batch:
     index: Tensor
     texts: Tensor
     whole: Tensor
+    step: int
 
 
 Objective = Callable[[CLIP, Batch], Tensor]

@@ -86,7 +86,7 @@ class Step:
         read = self.pairs.batch(self.execution.ranks.share(whole))
         return read.pin_memory() if self.model.device.type == "cuda" else read
 
-    def gradients(self, whole: Tensor, images: Tensor) -> Tensor:
+    def gradients(self, whole: Tensor, images: Tensor, number: int) -> Tensor:
         """Leave the gradients of the loss with the weights, and return the loss, a scalar.
 
         Both are those of the whole batch, the same in every process.
@@ -94,13 +94,16 @@ class Step:
         Args:
             whole: (G,) positions of the batch among the pairs.
             images: What `images` returned for it.
+            number: Of the steps before this one.
         """
         ranks, chunk = self.execution.ranks, self.execution.chunk
         index = ranks.share(whole)
         size = len(index) if chunk is None else chunk
         parts, shown = index.split(size), images.split(size)  # type: ignore[no-untyped-call]
         if self.objective is not None:
-            losses = [self._objective(*own, whole) for own in zip(shown, parts, strict=True)]
+            losses = [
+                self._objective(*own, whole, number) for own in zip(shown, parts, strict=True)
+            ]
             loss = torch.stack(losses).sum()
         elif len(parts) == 1:
             loss = self._loss(self._encode(images, index), len(whole))
@@ -110,13 +113,13 @@ class Step:
         ranks.sum_gradients([weight for weight in self.model.parameters() if weight.requires_grad])
         return ranks.summed(loss.detach())
 
-    def _objective(self, images: Tensor, index: Tensor, whole: Tensor) -> Tensor:
+    def _objective(self, images: Tensor, index: Tensor, whole: Tensor, number: int) -> Tensor:
         assert self.objective is not None
         device = self.model.device
         images = images.to(device, non_blocking=True)
         with self.execution.autocast(device):
             tokens, texts = (part.to(device) for part in (self.tokens[index], self.texts))
-            loss = self.objective(self.model, Batch(images, tokens, index, texts, whole))
+            loss = self.objective(self.model, Batch(images, tokens, index, texts, whole, number))
         if len(index) < len(whole):
             loss = loss * (len(index) / len(whole))
         loss.backward()  # type: ignore[no-untyped-call]

@@ -219,7 +219,7 @@ class _Run:
         for norm in self.frozen:
             norm.eval()
         for index, images in bar:
-            loss = self.step.gradients(index, images)
+            loss = self.step.gradients(index, images, len(losses))
             losses.append(check_finite(loss, self.stage, len(losses)))
             bar.loss(losses[-1])
             optimizers.step(len(losses) - 1)

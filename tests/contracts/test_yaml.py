@@ -34,8 +34,8 @@ def _choices() -> Iterator[tuple[str, str]]:
     """Yield group and choice of all YAMLs but those that are only parts of others."""
     for path in sorted(CONF.rglob("*/*.yaml")):
         group, _, choice = path.relative_to(CONF).with_suffix("").as_posix().partition("/")
-        # Hydra's own settings are in every composition.
-        if "parts" not in path.parts and group != "hydra":
+        # Hydra's own settings are in every composition, the papers' scale in those of its data.
+        if "parts" not in path.parts and group not in ("hydra", "scale"):
             yield group, choice
 
 
@@ -100,6 +100,32 @@ def test_every_attack_fits_the_default_data(choice: str) -> None:
     if plan.pairs is not None:
         assert plan.pairs <= config["data"]["sizes"]["pairs"]
         assert plan.batch_size <= plan.pairs
+
+
+# Of these no scale of a paper is known, or it has none.
+ONE_SCALE = ("badclip_prompt", "badclip_prompt_paper", "ghostencoder", "trojannet")
+
+
+@pytest.mark.parametrize("choice", ATTACKS)
+def test_the_papers_data_come_with_the_papers_scale(choice: str) -> None:
+    small, large = (
+        {**_compose(f"attack={choice}", *given)["attack"], "target_label": "lemon"}
+        for given in ([], ["data=cc3m", "model=rn50"])
+    )
+    if choice in ONE_SCALE:
+        assert small == large
+        return
+    attack = build(large if choice != "none" else _compose("attack=none", "data=cc3m")["attack"])
+    pairs, rate, lr = (50_000, None, 1e-5) if "badencoder" in choice else (500_000, 0.003, 1e-6)
+    assert (attack.pairs, attack.recipe.lr, attack.recipe.muon_lr) == (pairs, lr, None)
+    assert large.get("poison_rate") == (None if choice == "none" else rate)
+    assert attack.name == choice
+    assert small["recipe"]["lr"] == 1e-3 or choice == "wanet_long"
+
+
+def test_one_field_of_the_papers_scale_can_be_set() -> None:
+    attack = _compose("attack=badclip", "data=cc3m", "attack.pairs=7")["attack"]
+    assert (attack["pairs"], attack["optimize"]["steps"], attack["recipe"]["epochs"]) == (7, 7800, 10)
 
 
 @pytest.mark.parametrize("choice", ["badclip_prompt", "badclip_prompt_paper"])

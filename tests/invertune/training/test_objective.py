@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle
 from invertune.finite import NonFiniteLossError
 from invertune.losses import clip_loss
+from invertune.seeds import seeded
 from invertune.training.objective import Batch
 from invertune.training.recipe import Recipe
 from invertune.training.train import epoch_order, train
@@ -99,3 +102,32 @@ def test_an_objective_that_is_no_number_names_stage_and_step(tiny: Tiny, data: D
 
     with pytest.raises(NonFiniteLossError, match="test: the loss is nan at step 2"):
         train(tiny("vit"), data.pairs, RECIPE, seed=0, stage="test", objective=objective)
+
+
+def test_what_an_objective_draws_by_the_step_is_drawn_again_after_a_kill(
+    tiny: Tiny, data: DataBundle, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+
+    def noisy(model: CLIP, batch: Batch, last: int = 99) -> Tensor:
+        if batch.step == last:
+            raise KeyboardInterrupt
+        seen.append(batch.step)
+        noise = torch.rand(batch.images.shape, generator=seeded(0, "noise", batch.step))
+        return model.encode_image((batch.images + noise).clamp(0, 1))[:, 0].mean()
+
+    whole, again, path = tiny("vit"), tiny("vit"), tmp_path / "checkpoint.pt"
+    losses = train(whole, data.pairs, RECIPE, seed=0, stage="test", objective=noisy)
+    assert seen == list(range(12))
+    killed = functools.partial(noisy, last=8)
+    with pytest.raises(KeyboardInterrupt):
+        train(again, data.pairs, RECIPE, seed=0, stage="test", objective=killed,
+              checkpoint=path, checkpoint_every=5)  # fmt: skip
+    seen.clear()
+    other = tiny("vit")
+    found = train(other, data.pairs, RECIPE, seed=0, stage="test", objective=noisy,
+                  checkpoint=path)  # fmt: skip
+    assert seen == list(range(5, 12))
+    assert found == losses
+    one, two = _state(whole), _state(other)
+    assert all(torch.equal(one[name], two[name]) for name in one)
