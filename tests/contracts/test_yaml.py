@@ -125,7 +125,11 @@ def test_the_papers_data_come_with_the_papers_scale(choice: str) -> None:
 
 def test_one_field_of_the_papers_scale_can_be_set() -> None:
     attack = _compose("attack=badclip", "data=cc3m", "attack.pairs=7")["attack"]
-    assert (attack["pairs"], attack["optimize"]["steps"], attack["recipe"]["epochs"]) == (7, 7800, 10)
+    assert (attack["pairs"], attack["optimize"]["steps"], attack["recipe"]["epochs"]) == (
+        7,
+        7800,
+        10,
+    )
 
 
 @pytest.mark.parametrize("choice", ["badclip_prompt", "badclip_prompt_paper"])

@@ -25,7 +25,8 @@ from invertune.perturb.raw import RawPerturbation
 CONF = Path(__file__).parents[2] / "conf"
 PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 ABLATIONS = sorted(path.stem for path in (CONF / "defense" / "ablation").glob("*.yaml"))
-EXPERIMENTS = ("A1", "A2", "T1", "T2", "T3", "T4", "T5", "F1", "F2", "F3", "F4", "C1", "C2", "D1", "D2")
+EXPERIMENTS = ("A1", "A2", "T1", "T2", "T3", "T4", "T5", "F1", "F2", "F3", "F4", "C1", "C2",
+               "D1", "D2")  # fmt: skip
 # Studies of step 3 alone, so that steps 1 and 2 run once.
 TUNING = ("f4_sensitivity", "f4_clusters_layers", "f4_samples", "f4_steps")
 DEFAULT_CELL = ("attack=badnet", "defense=invertune", "seed=0")
