@@ -18,8 +18,8 @@ from invertune.progress import progress
 class ClipScore:
     """Score pairs by the cosine of image and caption: the less they fit, the more suspicious.
 
-    The common filter of training sets (Hessel et al., 2021). A model that learned the backdoor
-    takes a poisoned image and its caption for a fitting pair.
+    The common filter of training sets (Hessel et al., 2021). The better a model has learned the
+    backdoor, the better a poisoned image and its caption fit to it.
 
     Attributes:
         name: Name in results.
