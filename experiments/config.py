@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from experiments.files import digest
-from experiments.names import plain_name
+from experiments.names import LONGEST, plain_name
 from experiments.yamls import read_yaml
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _WITH_FRACTION = frozenset(
         "utility_weight", "visual_weight", "weight_decay",
     )
 )  # fmt: skip
+_DETECTOR = 32  # bytes of its name: what three others, a seed and an id leave in a folder's
 _EXACT = 2**53  # up to here every whole number is a float
 # What a machine or a user decides, and numbers do not depend on; what a budget decides stands where
 # it counts, in the data and in the defense.
@@ -64,6 +65,8 @@ def result_id(config: Config) -> str:
     if "evaluation" in kept:
         own = {key: value for key, value in kept["evaluation"].items() if key != "batch_size"}
         kept["evaluation"] = own
+    if kept.get("detector") is None:  # runs were without before there was any
+        kept.pop("detector", None)
     return digest(same_numbers(kept))[:16]
 
 
@@ -104,7 +107,9 @@ def class_fields(part: Config) -> dict[str, Any]:
 
 
 def part_names(config: Config, choices: Mapping[str, object]) -> list[str]:
-    """Return the names of model, attack and defense, which become the run's folder.
+    """Return the names of model, attack, defense and detector, which become the run's folder.
+
+    A run without a detector has three.
 
     Args:
         config: The resolved config.
@@ -114,17 +119,23 @@ def part_names(config: Config, choices: Mapping[str, object]) -> list[str]:
         ValueError: If a name, or that of the data, is not a plain one.
     """
     names = {}
-    for group in ("data", "model", "attack", "defense"):
+    for group in ("data", "model", "attack", "defense", "detector"):
         part = config.get(group)
+        if part is None and group == "detector":
+            continue
         if not isinstance(part, Mapping):
             raise ValueError(f"{group} is one of conf/{group}, got {part!r:.80}")
         file = Path(str(choices.get(group, group))).name  # a choice may be in a folder
-        names[group] = plain_name(part.get("name", file), f"{group}.name")
-    return [names[group] for group in ("model", "attack", "defense")]
+        longest = _DETECTOR if group == "detector" else LONGEST
+        names[group] = plain_name(part.get("name", file), f"{group}.name", longest)
+    return [name for group, name in names.items() if group != "data"]
 
 
 def run_name(config: Config, parts: Sequence[str]) -> str:
-    """Return the name of a run's folder, ``<model>-<attack>-<defense>-seed<seed>-<id>``."""
+    """Return the name of a run's folder, ``<model>-<attack>-<defense>-seed<seed>-<id>``.
+
+    The name of a detector stands after the defense's.
+    """
     return "-".join([*parts, f"seed{config['seed']}", result_id(config)[:8]])
 
 

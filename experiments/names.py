@@ -4,31 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_LONGEST = 64  # the 255 bytes of a folder hold three of them, a seed and an id
+LONGEST = 64  # the 255 bytes of a folder hold three of them, a seed and an id
 
 
-def plain_name(value: object, place: str) -> str:
+def plain_name(value: object, place: str, longest: int = LONGEST) -> str:
     """Return a name that is one part of a path and no more; a number is taken as text.
 
     Args:
         value: From a config or a file.
         place: Where it stands, such as ``model.name``.
+        longest: Bytes that it has at most.
 
     Raises:
         ValueError: If it is no name, or a path.
     """
     name = str(value) if is_number(value) else value
-    if not isinstance(name, str) or not _is_plain(name):
+    if not isinstance(name, str) or not _is_plain(name, longest):
         raise ValueError(
-            f"{place} is a plain folder name of at most {_LONGEST} bytes: no / or \\, no . or - at "
+            f"{place} is a plain folder name of at most {longest} bytes: no / or \\, no . or - at "
             f"its beginning, no blanks at its ends, no control characters; got {value!r:.100}"
         )
     return name
 
 
-def _is_plain(name: str) -> bool:
+def _is_plain(name: str, longest: int) -> bool:
     plain = name.isprintable() and name == name.strip() and not {*name} & {*"/\\"}
-    return plain and name[:1] not in ("", ".", "-") and len(name.encode()) <= _LONGEST
+    return plain and name[:1] not in ("", ".", "-") and len(name.encode()) <= longest
 
 
 def is_number(value: object) -> bool:

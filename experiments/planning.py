@@ -229,6 +229,18 @@ class _Models:
         return "resnet" if isinstance(config["vision_cfg"]["layers"], list | tuple) else "vit"
 
 
+def _told(method: object, size: int) -> Mapping[str, Work]:
+    """Return the work that a defense or a detector says of itself; nothing where it does not.
+
+    Args:
+        method: The defense or the detector; None where there is none.
+        size: What its work depends on: classes for a defense, pairs for a detector.
+    """
+    work = getattr(method, "work", None)
+    found: Mapping[str, Work] = {} if work is None else work(size)
+    return found
+
+
 class _World:
     """What a config says of its data, without a look at any picture."""
 
@@ -242,6 +254,8 @@ class _World:
         else:
             self.bundle = build(self.data).load()
         self.attack, self.defense = build(config["attack"]), build(config["defense"])
+        asked = config.get("detector")
+        self.detector = None if asked is None else build(asked)
 
     @property
     def batch_size(self) -> int:
@@ -254,8 +268,7 @@ class _World:
         classes, templates = len(self.bundle.class_names), len(self.bundle.templates)
         prompts = Work(texts=classes * templates)
         attack: Mapping[str, Work] = self.attack.work(self.bundle)
-        told = getattr(self.defense, "work", None)
-        defense: Mapping[str, Work] = {} if told is None else told(classes)
+        defense = _told(self.defense, classes)
         images = self.sizes["zero_shot"] + self.sizes["retrieval"]
         found: dict[str, Work | None] = {
             "pretrain": self._pretraining(),
@@ -263,6 +276,7 @@ class _World:
             "implant": attack.get("implant"),
             "search": defense.get("search"),
             "purify": defense.get("purify"),
+            "detect": _told(self.detector, self.sizes["pairs"]).get("detect"),
             # Clean and triggered.
             "evaluate": Work(forward=2 * images, texts=_CAPTIONS * self.sizes["retrieval"])
             + prompts,

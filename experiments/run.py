@@ -24,7 +24,7 @@ from experiments.launch import ProcessesFailedError, launch
 from experiments.names import runs_folder
 from experiments.results.result import FILE, build_result, write_result
 from experiments.results.summary import describe
-from experiments.stages.artifacts import DEFENSE, LOSSES, PICTURES
+from experiments.stages.artifacts import DEFENSE, EVIDENCE, LOSSES, PICTURES
 from experiments.stages.locks import held
 from experiments.stages.stages import Stages
 from experiments.stages.store import StageFolder
@@ -139,8 +139,11 @@ def _curves(stages: Mapping[str, StageFolder]) -> dict[str, list[float]]:
         for role in ("pretrain", "implant")
         if stages[role].has(LOSSES)
     }
-    steps = stages["purify"].json(DEFENSE)["curves"]
-    return {**losses, **{f"purify/{name}": curve for name, curve in steps.items()}}
+    steps = {"purify": stages["purify"].json(DEFENSE)["curves"]}
+    if "detect" in stages:
+        steps["detect"] = stages["detect"].json(EVIDENCE)["curves"]
+    told = {f"{role}/{name}": curve for role, own in steps.items() for name, curve in own.items()}
+    return {**losses, **told}
 
 
 def _pictures(inspected: StageFolder) -> dict[str, list[Image.Image]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from invertune.activation_scan import ActivationScan
     from invertune.defense import Defense, NoDefense, Purified
+    from invertune.detector import Detection, ModelDetector, PairDetector
     from invertune.evidence import Evidence
     from invertune.identify import TargetIdentification
     from invertune.invert import TriggerInversion
@@ -26,10 +27,13 @@ _MODULES = {
     "ActivationScan": "activation_scan",
     "ActivationTuning": "tune",
     "Defense": "defense",
+    "Detection": "detector",
     "Evidence": "evidence",
     "Gumbel": "verify",
     "InverTune": "invertune",
+    "ModelDetector": "detector",
     "NoDefense": "defense",
+    "PairDetector": "detector",
     "Purified": "defense",
     "RandomProbes": "probing",
     "ShrinkingInversion": "shrinking_inversion",
@@ -43,10 +47,13 @@ __all__ = [
     "ActivationScan",
     "ActivationTuning",
     "Defense",
+    "Detection",
     "Evidence",
     "Gumbel",
     "InverTune",
+    "ModelDetector",
     "NoDefense",
+    "PairDetector",
     "Purified",
     "RandomProbes",
     "ShrinkingInversion",

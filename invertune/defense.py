@@ -31,8 +31,8 @@ class Purified:
     steps: int = 0
 
 
-class Defense(Protocol):
-    """Repairs a suspect model from a few clean images.
+class Needing(Protocol):
+    """What says what it needs, a defense or a detector.
 
     Attributes:
         name: Name in results.
@@ -55,6 +55,10 @@ class Defense(Protocol):
     @property
     def clean_samples(self) -> int:
         """Number of clean images that it uses."""
+
+
+class Defense(Needing, Protocol):
+    """Repairs a suspect model from a few clean images."""
 
     @property
     def knows(self) -> str:
@@ -91,13 +95,16 @@ class NoDefense:
         return Purified(copy.deepcopy(model), Evidence())
 
 
-def check_needs(defense: Defense, data: DataBundle, *, poisoned_pairs: bool) -> None:
+def check_needs(
+    defense: Needing, data: DataBundle, *, poisoned_pairs: bool, kind: str = "defense"
+) -> None:
     """Compare what a defense needs with what there is, before anything is planted or repaired.
 
     Args:
         defense: Any.
         data: Its clean part is the defender's.
         poisoned_pairs: Whether the attack hands over the pairs that it trains on.
+        kind: What it is, in messages: ``defense`` or ``detector``.
 
     Raises:
         ValueError: If it needs more images or classes than there are, captions that there are not,
@@ -106,35 +113,41 @@ def check_needs(defense: Defense, data: DataBundle, *, poisoned_pairs: bool) -> 
     name, available = defense.name, len(data.ids("clean"))
     if defense.needs not in NEEDS:
         raise ValueError(
-            f"defense {name}: needs is one of {', '.join(NEEDS)}, got {defense.needs!r}"
+            f"{kind} {name}: needs is one of {', '.join(NEEDS)}, got {defense.needs!r}"
         )
     if defense.clean_samples > available:
         raise ValueError(
-            f"defense {name} needs {defense.clean_samples} clean images, {data.name} has "
+            f"{kind} {name} needs {defense.clean_samples} clean images, {data.name} has "
             f"{available}: take fewer, or more data"
         )
     least, classes = getattr(defense, "least_classes", 0), len(data.class_names)
     if least > classes:
-        raise ValueError(f"defense {name} compares {least} classes, {data.name} has {classes}")
+        raise ValueError(f"{kind} {name} compares {least} classes, {data.name} has {classes}")
     if defense.needs == "pairs" and data.clean_captions is None:
         raise ValueError(
-            f"defense {name} needs pairs, but the clean images of {data.name} have no captions: "
-            "choose a defense that needs images, or data with captions"
+            f"{kind} {name} needs pairs, but the clean images of {data.name} have no captions: "
+            f"choose a {kind} that needs images, or data with captions"
         )
     if defense.needs == "poisoned_pairs" and not poisoned_pairs:
+        of = (
+            f"{name} is a training-time defense, which trains anew on what the victim trains on, "
+            "and repairs no finished model"
+            if kind == "defense"
+            else f"{name} tells poisoned pairs from others"
+        )
         raise ValueError(
-            f"defense {name} needs poisoned_pairs, but the attack trains on no pairs: {name} is a "
-            "training-time defense, which trains anew on what the victim trains on, and repairs no "
-            "finished model; choices: an attack that poisons pairs, as badnet and blended do, or a "
-            "defense whose needs are images or pairs"
+            f"{kind} {name} needs poisoned_pairs, but the attack trains on no pairs: {of}; choices: "
+            f"an attack that poisons pairs, as badnet and blended do, or a {kind} whose needs are "
+            "images or pairs"
         )
 
 
 def given(
-    defense: Defense,
+    defense: Needing,
     data: DataBundle,
     poisoned: Callable[[], ImageTextPairs] | None = None,
     origin: Callable[[], CLIP] | None = None,
+    kind: str = "defense",
 ) -> CleanData:
     """Return what a defense says that it needs, and nothing else.
 
@@ -144,6 +157,7 @@ def given(
         poisoned: Makes the pairs that the suspect model was fine-tuned on, for a defense that
             needs ``poisoned_pairs``.
         origin: Loads the model that the suspect one was fine-tuned from, for one that needs it.
+        kind: What it is, in messages: ``defense`` or ``detector``.
 
     Raises:
         ValueError: If there is no such thing.
@@ -151,10 +165,10 @@ def given(
     clean = data.captioned_clean if defense.needs == "pairs" else data.clean
     if defense.needs == "poisoned_pairs":
         if poisoned is None:
-            raise ValueError(f"defense {defense.name} needs poisoned_pairs, got none")
+            raise ValueError(f"{kind} {defense.name} needs poisoned_pairs, got none")
         clean = dataclasses.replace(clean, suspects=poisoned())
     if getattr(defense, "needs_origin", False):
         if origin is None:
-            raise ValueError(f"defense {defense.name} needs the original model, got none")
+            raise ValueError(f"{kind} {defense.name} needs the original model, got none")
         clean = dataclasses.replace(clean, origin=origin())
     return clean

@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
+from evaluation.detection import auroc
 from evaluation.intervals import wilson
 from experiments.results.measures import lookup
 from experiments.results.runs import Run, load_runs
 from experiments.terminal import printable, say
 from invertune.evidence import Survival, standing
 from invertune.verify import Gumbel
-
-_DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -71,27 +69,6 @@ def _reading(run: Run) -> Reading | None:
     return Reading(run.target is None, verdict["kind"], verdict["p"], leads)
 
 
-def auroc(clean: Sequence[float], backdoored: Sequence[float]) -> tuple[float, float, float]:
-    """Return the area under the ROC curve of p-values, with its 95 % bootstrap interval.
-
-    Args:
-        clean, backdoored: p-values; a backdoored model has the smaller ones.
-    """
-    truth = np.repeat([0, 1], [len(clean), len(backdoored)])
-    scores = -np.concatenate([clean, backdoored])
-    generator = np.random.default_rng(0)
-    drawn = []
-    for _ in range(_DRAWS):
-        # Within each group, so that none is ever empty.
-        index = np.concatenate([
-            generator.integers(0, len(clean), len(clean)),
-            len(clean) + generator.integers(0, len(backdoored), len(backdoored)),
-        ])  # fmt: skip
-        drawn.append(roc_auc_score(truth[index], scores[index]))
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(roc_auc_score(truth, scores)), float(low), float(high)
-
-
 def describe(found: Sequence[Reading]) -> str:
     """Return the readings as text: laws of clean leads, verdicts, AUROC."""
     clean = [one for one in found if one.clean]
@@ -114,8 +91,8 @@ def describe(found: Sequence[Reading]) -> str:
                 f"[{100 * low:.1f}, {100 * high:.1f} %]"
             )
     if clean and planted:
-        area, low, high = auroc([one.p for one in clean], [one.p for one in planted])
-        lines.append(f"AUROC of p: {area:.3f} [{low:.3f}, {high:.3f}]")
+        area = auroc([-one.p for one in found], [not one.clean for one in found])
+        lines.append(f"AUROC of p: {area.value:.3f} [{area.low:.3f}, {area.high:.3f}]")
     return "\n".join(map(printable, lines))
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Shares = Mapping[tuple[float, ...], Estimate]
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -53,7 +53,7 @@ def sensitivity(study: Study, titled: bool = True) -> Figure:
     slices = study.panels()
     flat = len(study.keys) == 1
     tall = 2.7 if flat else 1.1 + 0.42 * len(study.values(0))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         size = (9.6, 0.5 * titled + tall * len(slices))
         figure = Figure(figsize=size, dpi=150, layout="constrained")
         if titled:
@@ -77,13 +77,13 @@ def comparison(studies: Sequence[Study]) -> Figure:
     values = sorted({value for study in studies for value in study.values(0)})
     places = dict(zip(values, spread(values), strict=True))
     most = max(len(point.seeds) for study in studies for point in study.points)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 3.2), dpi=150, layout="constrained")
         title = f"{studies[0].names[0]}; mean of {most} seed{'s' if most != 1 else ''}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
         for panel, measure in zip(figure.subplots(1, len(COLORS)), COLORS, strict=True):
             for study, label, (color, marker) in zip(
-                studies, labels(studies), _each_line(), strict=False
+                studies, labels(studies), each_line(), strict=False
             ):
                 points = [point for point in study.points if measure in point.shares]
                 panel.plot(
@@ -100,7 +100,7 @@ def comparison(studies: Sequence[Study]) -> Figure:
 def png(figure: Figure) -> bytes:
     """Return a figure as a PNG file."""
     buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
@@ -108,12 +108,12 @@ def png(figure: Figure) -> bytes:
 def svg(figure: Figure) -> str:
     """Return a figure as an SVG file, the same text for the same figure."""
     buffer = io.StringIO()
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": ""}):
+    with mpl.rc_context({**STYLE, "svg.hashsalt": ""}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
-def _each_line() -> Iterator[tuple[str, str]]:
+def each_line() -> Iterator[tuple[str, str]]:
     """Yield a color and a marker, no two alike among the first thirty."""
     # Okabe and Ito's colors, which color-blind readers tell apart.
     colors = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")

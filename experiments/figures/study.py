@@ -125,7 +125,7 @@ def find_studies(
     """Return the studies of an experiment: one per sweep and setting of its other axes.
 
     A sweep whose runs all belong to a later one as well is left out, and so is one without an
-    axis of numbers.
+    axis of numbers, or over detectors: these change no CA and no ASR.
 
     Args:
         runs: As `load_runs` gives them.
@@ -150,6 +150,8 @@ def find_studies(
 def _split(sweep: Sweep, by_id: Mapping[str, Run]) -> list[Study]:
     """Return one study for each setting of a sweep's axes that are not numbers."""
     axes = [key for key in sweep.axes if key != "seed"]
+    if any(key.partition(".")[0] == "detector" for key in axes):
+        return []
     keys = tuple(key for key in axes if _all_numbers(sweep.axes[key]))
     others = [key for key in axes if key not in keys]
     if not keys:

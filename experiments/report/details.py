@@ -15,8 +15,8 @@ from experiments.report import diagrams
 from experiments.report.survival import survival
 from experiments.results.content import Config
 from experiments.results.measures import MEASURES, MODELS, rate_of, total_seconds
-from experiments.results.runs import Run
-from experiments.results.summary import target_line, verdict_line
+from experiments.results.runs import Part, Run
+from experiments.results.summary import detection_cell, detection_line, target_line, verdict_line
 from experiments.results.variants import variants
 from experiments.sweeps.sweep import Sweep
 
@@ -39,6 +39,11 @@ class Row:
         return rates_of(self.run)
 
     @property
+    def detected(self) -> str | None:
+        """What its detector says in a few words; None without one."""
+        return detection_cell(self.run.result)
+
+    @property
     def seconds(self) -> float:
         """The time of all stages."""
         return total_seconds(self.run.result)
@@ -52,6 +57,7 @@ class Details:
         run: The run.
         target: Which target its defense found.
         verdict: What its defense takes the model for; None if it does not ask.
+        detection: What its detector says; None without one.
         pictures: Strips of test images.
         charts: Title -> diagram.
         sweeps: Names of the sweeps that it belongs to.
@@ -60,6 +66,7 @@ class Details:
     run: Run
     target: str
     verdict: str | None
+    detection: str | None
     pictures: Sequence[Picture]
     charts: Mapping[str, Markup]
     sweeps: Sequence[str]
@@ -85,7 +92,8 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
     """Return what the table of all runs shows; runs of equal names are told apart."""
     groups: dict[tuple[str, ...], list[int]] = {}
     for i, run in enumerate(runs):
-        names = (run.name("model"), run.name("data"), run.name("attack"), run.name("defense"))
+        parts: tuple[Part, ...] = ("model", "data", "attack", "defense", "detector")
+        names = tuple(run.name(part) for part in parts)
         groups.setdefault(names, []).append(i)
     named = [""] * len(runs)
     for group in groups.values():
@@ -107,6 +115,7 @@ def details_of(run: Run, samples: int, sweeps: Sequence[Sweep]) -> Details:
         run=run,
         target=target_line(run.result),
         verdict=verdict_line(run.result),
+        detection=detection_line(run.result),
         pictures=pictures_of(run, samples) if samples else [],
         charts={title: Markup(drawing) for title, drawing in _charts(run).items()},
         sweeps=[sweep.name for sweep in sweeps if any(job.id == run.id for job in sweep.jobs)],

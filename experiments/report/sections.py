@@ -10,14 +10,16 @@ from pathlib import Path
 from markupsafe import Markup
 
 from experiments.figures.inline import inlined
-from experiments.figures.study import Study, comparable, find_studies
+from experiments.figures.study import comparable, find_studies
 from experiments.report import diagrams
+from experiments.results.alarms import methods
 from experiments.results.runs import Run
 from experiments.results.summary import target_line
 from experiments.sweeps.sweep import Sweep
 from experiments.tables.entries import left_lines
 from experiments.tables.experiment import experiment_grid
-from experiments.tables.layouts import Layout, layout_of
+from experiments.tables.layouts import ROC, Layout, layout_of
+from experiments.tables.methods import judged_runs
 from experiments.tables.writers import html
 
 log = logging.getLogger(__name__)
@@ -85,6 +87,8 @@ def _section(name: str, runs: Sequence[Run], sweeps: Sequence[Sweep], runs_dir: 
     try:
         layout = layout_of(name)
         grid, entries = experiment_grid(runs, sweeps, name)
+        draw = _roc if layout.diagrams == ROC else _studies
+        studies = draw(name, runs, sweeps)
     except ValueError as error:
         log.warning("the page has no table of %s: %s", name, error)
         return Section(Layout(name), problem=str(error))
@@ -93,13 +97,14 @@ def _section(name: str, runs: Sequence[Run], sweeps: Sequence[Sweep], runs_dir: 
         html(grid),
         left=left_lines(entries, runs_dir),
         charts=_charts(layout, [sweep for sweep in sweeps if sweep.experiment == name], runs),
-        studies=_studies(find_studies(runs, sweeps, name)),
+        studies=studies,
     )
 
 
-def _studies(studies: Sequence[Study]) -> list[Drawing]:
+def _studies(experiment: str, runs: Sequence[Run], sweeps: Sequence[Sweep]) -> list[Drawing]:
     """Return the studies as `invertune figure` draws them."""
-    shown = [study for study in studies if study.points][:_DIAGRAMS]
+    found = find_studies(runs, sweeps, experiment)
+    shown = [study for study in found if study.points][:_DIAGRAMS]
     if not shown:
         return []
     from experiments.figures.plots import comparison, sensitivity, svg  # half a second
@@ -119,9 +124,23 @@ def _studies(studies: Sequence[Study]) -> list[Drawing]:
     return drawn
 
 
+def _roc(experiment: str, runs: Sequence[Run], sweeps: Sequence[Sweep]) -> list[Drawing]:
+    """Return the ROC curves as `invertune figure` draws them."""
+    found = methods(judged_runs(runs, sweeps, experiment))
+    shown = [one for one in found if one.compares]
+    if not shown:
+        return []
+    from experiments.figures.plots import svg
+    from experiments.figures.roc import roc_figure, title_of
+
+    title = title_of(shown)
+    drawing = inlined(svg(roc_figure(shown, titled=False)), title, f"{experiment}-roc-")
+    return [Drawing(title, Markup(drawing))]
+
+
 def _charts(layout: Layout, sweeps: Iterable[Sweep], runs: Sequence[Run]) -> list[Drawing]:
     """Return a diagram for each setting of the axes, of its lowest seed."""
-    if layout.diagrams == "none":
+    if layout.diagrams in ("none", ROC):
         return []
     cells = {
         f"{', '.join(cell)}, seed {run.seed}": run

@@ -18,6 +18,8 @@ def check_agreement(result: Mapping[str, Any]) -> None:
     """
     config = result["config"]
     told = {"seed": result["seed"]} | {f"{part}.name": result[part]["name"] for part in _NAMED}
+    detection = result.get("detection")
+    told |= {} if detection is None else {"detector.name": detection["name"]}
     for key, value in told.items():
         meant = lookup(config, key.replace(".", "/"))
         if meant is not None and meant != value:
@@ -25,6 +27,13 @@ def check_agreement(result: Mapping[str, Any]) -> None:
     attack = result["attack"]
     if attack["poisoned"] > attack["pairs"]:
         raise ValueError(f"it has {attack['poisoned']} poisoned of {attack['pairs']} pairs")
+    if detection is not None and detection["of"] == "model":
+        flagged = detection["score"] > detection["threshold"]
+        if detection["flagged"] != flagged:
+            raise ValueError(
+                f"its detection is flagged={detection['flagged']} at a score of "
+                f"{detection['score']:g} with a threshold of {detection['threshold']:g}"
+            )
     for place, rate in _rates(result["scores"], "scores"):
         if rate["n"] == 0 and rate["value"] != 0:
             raise ValueError(f"{place} is {rate['value']} of no case")

@@ -79,6 +79,29 @@ class Verdict(TypedDict):
     doubt: NotRequired[str]
 
 
+class Detection(TypedDict):
+    """What a detector said; ``needs`` and ``knows`` are its own words.
+
+    One ``of`` the ``model`` has a ``score``, higher is more suspicious, a ``threshold``, and
+    whether the model is ``flagged``. One ``of`` the ``pairs`` has how well its scores tell the
+    poisoned ones, None where there are none to tell.
+    """
+
+    name: str
+    of: str
+    needs: str
+    clean_samples: int
+    knows: str
+    score: NotRequired[float]
+    threshold: NotRequired[float]
+    flagged: NotRequired[bool]
+    pairs: NotRequired[int]
+    poisoned: NotRequired[int]
+    auroc: NotRequired[Rate | None]
+    average_precision: NotRequired[float | None]
+    fpr_at_95_tpr: NotRequired[float | None]
+
+
 class Vote(TypedDict):
     """What one generator of universal perturbations did to the class frequencies, C values each."""
 
@@ -111,6 +134,7 @@ class Result(TypedDict):
     defense: DefenseFacts
     identification: Found | None
     verdict: NotRequired[Verdict | None]
+    detection: NotRequired[Detection | None]
     inversion: Mapping[str, Any] | None
     scores: Mapping[str, Score | None]
     seconds: Mapping[str, float]

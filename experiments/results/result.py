@@ -27,7 +27,8 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
     Args:
         config: The resolved config.
         stages: ``pretrain``, ``implant``, ``purify``, ``evaluate/clean``,
-            ``evaluate/backdoored``, ``evaluate/purified`` and ``inspect``.
+            ``evaluate/backdoored``, ``evaluate/purified`` and ``inspect``; ``detect`` of a run with
+            a detector.
     """
     backdoor = stages["implant"].json("backdoor.json")
     defense = stages["purify"].json("defense.json")
@@ -36,8 +37,9 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
     if found is not None:
         named = [found["target_label"], *found["alike"]]
         found["correct"] = None if target is None else target in named
+    detection = stages["detect"].json("detection.json") if "detect" in stages else None
     manifests = [stage.manifest for stage in stages.values() if stage.manifest]
-    return {
+    result: Result = {
         "schema": VERSION,
         "id": result_id(config),
         "seed": config["seed"],
@@ -62,7 +64,7 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
         "verdict": defense["verdict"],
         "inversion": stages["inspect"].json("inversion.json"),
         "scores": {name: stages[f"evaluate/{name}"].json("score.json") for name in _MODELS},
-        "seconds": _seconds(stages, defense["seconds"]),
+        "seconds": _seconds(stages, defense["seconds"]) | _steps(detection),
         "peak_memory_mib": max(manifest["peak_memory_mib"] for manifest in manifests),
         "versions": stages["evaluate/purified"].manifest["versions"],
         "stages": {
@@ -71,6 +73,15 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
             if stage.path is not None
         },
     }
+    if detection is not None:
+        result["detection"] = {k: v for k, v in detection.items() if k != "seconds"}
+    return result
+
+
+def _steps(detection: Mapping[str, Any] | None) -> dict[str, float]:
+    """Return the time of each step of the detector."""
+    steps: Mapping[str, float] = {} if detection is None else detection["seconds"]
+    return {f"detect/{step}": value for step, value in steps.items()}
 
 
 def _model(facts: ModelFacts, config: Mapping[str, Any], pretrain: StageFolder) -> ModelFacts:

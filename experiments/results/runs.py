@@ -24,7 +24,7 @@ from experiments.results.result import FILE, read_result
 log = logging.getLogger(__name__)
 
 # A part of a run that has a name.
-Part = Literal["data", "model", "attack", "defense"]
+Part = Literal["data", "model", "attack", "defense", "detector"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +60,18 @@ class Run:
         return self.result["attack"]["target_label"]
 
     def name(self, part: Part) -> str:
-        """Return the name of its ``data``, ``model``, ``attack`` or ``defense``."""
+        """Return the name of its ``data``, ``model``, ``attack``, ``defense`` or ``detector``.
+
+        A run without a detector has ``none``.
+        """
+        if part == "detector":
+            return str(self.detection.get("name", "none"))
         return str(self.result[part]["name"])
+
+    @property
+    def detection(self) -> Mapping[str, Any]:
+        """What its detector said; empty without one."""
+        return self.result.get("detection") or {}
 
     def stage(self, role: str) -> Path:
         """Return the folder of a stage; it may not be there."""
@@ -85,6 +95,11 @@ class Run:
     def evidence(self) -> Mapping[str, Any]:
         """What the defense found on its way; empty where it is not on this machine."""
         return read_evidence(self.stage("purify") / "evidence.json")
+
+    @functools.cached_property
+    def detector_evidence(self) -> Mapping[str, Any]:
+        """What the detector found on its way; empty where it is not on this machine."""
+        return read_evidence(self.stage("detect") / "evidence.json")
 
     @property
     def votes(self) -> Sequence[Vote]:
@@ -140,11 +155,13 @@ class Run:
 
     @functools.cached_property
     def losses(self) -> dict[str, list[float]]:
-        """Name -> one loss per step: of pre-training, implanting and each step of the defense."""
+        """Name -> one loss per step: of pre-training, implanting, the defense and the detector."""
         roles = ("pretrain", "implant")
         own = {role: read_losses(self.stage(role) / "losses.json") for role in roles}
         curves = {role: values for role, values in own.items() if values}
-        return {**curves, **(self.evidence.get("curves") or {})}
+        detected = self.detector_evidence.get("curves") or {}
+        own = {f"detect/{name}": values for name, values in detected.items()}
+        return {**curves, **(self.evidence.get("curves") or {}), **own}
 
 
 def load_runs(runs_dir: Path, but: Container[str] = ()) -> list[Run]:

@@ -46,6 +46,39 @@ def verdict_line(result: Result) -> str | None:
     )
 
 
+def detection_cell(result: Result) -> str | None:
+    """Return what the detector says in a few words; None without one."""
+    found = result.get("detection")
+    if found is None:
+        return None
+    if found["of"] == "model":
+        return f"{'flagged' if found['flagged'] else 'not flagged'} ({found['score']:.3f})"
+    area = found["auroc"]
+    return "no poisoned pair" if area is None else f"AUROC {percent(area['value'])}"
+
+
+def detection_line(result: Result) -> str | None:
+    """Return what the detector says, with what it goes by; None without one."""
+    found = result.get("detection")
+    if found is None:
+        return None
+    name = f"detector {found['name']}"
+    if found["of"] == "model":
+        word = "flagged as backdoored" if found["flagged"] else "not flagged"
+        compared = f"score {found['score']:.4f}, threshold {found['threshold']:.4f}"
+        return f"{name}: the model is {word} ({compared})"
+    pairs = f"{found['poisoned']} of {found['pairs']} pairs are poisoned"
+    area = found["auroc"]
+    if area is None:
+        return f"{name}: {pairs}, so there is nothing to tell apart"
+    interval = f"[{percent(area['low'])}, {percent(area['high'])}]"
+    return (
+        f"{name}: AUROC {percent(area['value'])} {interval}, average precision "
+        f"{percent(found['average_precision'])}, {percent(found['fpr_at_95_tpr'])} false alarms "
+        f"where 95 % are found; {pairs}"
+    )
+
+
 def _unchanged(result: Result) -> bool:
     return result["scores"]["purified"] == result["scores"]["backdoored"]
 
@@ -61,5 +94,6 @@ def describe(result: Result) -> str:
     for title, *cells in rows:
         aligned = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
         lines.append("  ".join([title.ljust(widths[0]), *aligned]))
-    told = [line for line in (target_line(result), verdict_line(result)) if line is not None]
+    said = (target_line(result), verdict_line(result), detection_line(result))
+    told = [line for line in said if line is not None]
     return "\n".join(map(printable, [*lines, *told]))

@@ -87,6 +87,8 @@ def differences(
 
 def _inside(config: Config) -> dict[str, object]:
     kept = {key: value for key, value in config.items() if key not in _OUTSIDE}
+    if kept.get("detector") is None:  # as in results from before there was any
+        kept.pop("detector", None)
     evaluation = dict(kept.pop("evaluation", None) or {})
     evaluation.pop("batch_size", None)
     return {**kept, "evaluation": evaluation}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from attacks.attack import Attack
+    from attacks.poisoned import Poisoned
     from attacks.triggers import Trigger
     from experiments.stages.keys import Stage
     from experiments.stages.store import StageFolder
@@ -150,6 +151,17 @@ class Parts:
 
     def _suspects(self, made: Mapping[str, StageFolder]) -> ImageTextPairs:
         """Return the pairs that the attack trained on, without a word on which are poisoned."""
+        return self.poisoned(made).pairs
+
+    def poisoned(self, made: Mapping[str, StageFolder]) -> Poisoned:
+        """Return the pairs that the attack trained on, with what only the attacker knows.
+
+        Args:
+            made: The inputs of a stage, those of the implant among them (`implant_inputs`).
+
+        Raises:
+            ValueError: If it trained on none.
+        """
         from attacks.triggers import load_trigger
 
         clean, prepared = made[f"{_IMPLANT}model"], made.get(f"{_IMPLANT}trigger")
@@ -159,7 +171,7 @@ class Parts:
         )
         if poisoned is None:
             raise ValueError(f"attack {self.attack.name} trains on no pairs")
-        return poisoned.pairs
+        return poisoned
 
     def seed_everything(self) -> None:
         """Seed the global generators too: which stages ran before must not matter."""

@@ -15,8 +15,8 @@ from pathlib import Path
 PACKAGES = ("attacks", "evaluation", "invertune")
 # Of the wiring, what builds parts and makes stages; all else only moves files.
 STAGES = "experiments.stages"
-MAKERS = ("artifacts", "evaluate", "implant", "inspect", "parts", "pretrain", "purify", "search",
-          "trigger")  # fmt: skip
+MAKERS = ("artifacts", "detect", "evaluate", "implant", "inspect", "parts", "pretrain", "purify",
+          "search", "trigger")  # fmt: skip
 _DIGITS = 16
 _PACKAGE = "__init__.py"
 _LIBRARIES = ("site-packages", "dist-packages")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from experiments.config import Config
 from experiments.names import runs_folder
 from experiments.stages import (
+    detect,
     evaluate,
     implant,
     inspect,
@@ -69,6 +70,7 @@ def list_stages(config: Config, code: Code | None = None) -> list[Stage]:
         evaluate.stage(planner, "backdoored", backdoored, backdoored),
         evaluate.stage(planner, "purified", repaired, backdoored),
         inspect.stage(planner, purified, backdoored),
+        detect.stage(planner, backdoored),
     ]
     return [stage for stage in stages if stage is not None]
 
@@ -111,6 +113,7 @@ class Stages:
             return
         self.parts.check()
         search.check(self.parts)
+        detect.check(self.parts)
         implants = not self.store.has(keys["implant"])
         if implants:
             with self.parts.execution(together=True).used():

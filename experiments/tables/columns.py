@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from evaluation.statistics import SHARE, UNBOUNDED, Estimate, over_seeds
 from experiments.results.measures import estimate_of
 from experiments.results.runs import Run
-from experiments.tables import steps
+from experiments.tables import detection, steps
 from experiments.tables.grid import Best, Column, Value
 from experiments.tables.measure import Measure, Runs, per_seed
 
@@ -121,6 +121,21 @@ SINGLE: Mapping[str, Measure] = {
         "embedding_cosine", "cosine of embeddings", "number", (-1.0, 1.0)
     ),
     "tuned_layers": steps.tuned_layers(),
+    "detector": detection.detector(),
+    "detected": detection.detected(),
+    "flagged": detection.flagged(),
+    "detection_score": detection.number("score", "detection_score", "score", "number"),
+    "detection_threshold": detection.number(
+        "threshold", "detection_threshold", "threshold", "number"
+    ),
+    "poisoned_share": detection.poisoned_share(),
+    "auroc": detection.auroc(),
+    "average_precision": detection.number(
+        "average_precision", "average_precision", "average precision", "percent"
+    ),
+    "fpr_at_95_tpr": detection.number(
+        "fpr_at_95_tpr", "fpr_at_95_tpr", "FPR at 95 % TPR", "percent"
+    ),
 }
 # Name -> columns that depend on what the runs have.
 GROUPS: Mapping[str, Callable[[Runs], list[Measure]]] = {

@@ -17,7 +17,8 @@ from experiments.sweeps.sweep import Job, Sweep, planned_stages
 from experiments.terminal import printable
 
 # Groups of the config, in the order of a row; a row is told by their names.
-_GROUPS: tuple[Part, ...] = ("data", "model", "attack", "defense")
+_ALWAYS: tuple[Part, ...] = ("data", "model", "attack", "defense")
+_GROUPS: tuple[Part, ...] = (*_ALWAYS, "detector")  # which has a column where sweeps name one
 # What a short name would be taken for.
 _RESERVED = (*_GROUPS, "target", "seed", "seeds")
 
@@ -83,7 +84,8 @@ def find_entries(sweeps: Sequence[Sweep], runs: Sequence[Run]) -> list[Entry]:
     jobs = {job.id: (sweep, job) for sweep in sweeps for job in sweep.jobs}  # the newest plan
     overrides = {id_: job.settings for id_, (_, job) in jobs.items()}
     keys = dict.fromkeys(key for sweep in sweeps for key in sweep.axes if key != "seed")
-    keys |= dict.fromkeys(_GROUPS)
+    keys |= dict.fromkeys(_ALWAYS)
+    keys |= {key: None for own in overrides.values() for key in own if key == "detector"}
     values = {
         key: {id_: _value(key, overrides[id_], by_id.get(id_)) for id_ in jobs} for key in keys
     }

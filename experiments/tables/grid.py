@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from evaluation.detection import NEWCOMBE
 from evaluation.statistics import POOLED, STUDENT, WILSON, Estimate
 from experiments.results.variants import plain
 from experiments.terminal import printable
@@ -24,7 +25,8 @@ _MARKS = {STUDENT: "", POOLED: "w", WILSON: ""}
 _SAID = {
     STUDENT: "[95 %]: Student's t over the seeds",
     POOLED: "[95 %]w: Wilson's, over the images of all seeds together, the wider of the two",
-    WILSON: "of one seed: Wilson's",
+    NEWCOMBE: "of an AUROC: Newcombe's",
+    WILSON: "of one share: Wilson's",
 }
 
 
@@ -165,15 +167,15 @@ class Grid:
 
     @property
     def footnote(self) -> str:
-        """What the intervals of means are, for those who see them; empty where there is none."""
+        """What the intervals of means and areas are, for those who see them; empty without any."""
         kinds = {
             value.interval
             for row in self.rows
             for column, value in zip(self.columns, row, strict=True)
             if isinstance(value, Estimate) and column.cell(value).interval
         }
-        means = kinds & {STUDENT, POOLED}
-        return "; ".join(text for kind, text in _SAID.items() if means and kind in kinds)
+        other = kinds - {WILSON}
+        return "; ".join(text for kind, text in _SAID.items() if other and kind in kinds)
 
     def texts(
         self, escape: Callable[[str], str], bold: Callable[[str], str]

@@ -24,8 +24,11 @@ DEFAULT: Chosen = dict.fromkeys(
     ("ca_clean", "ca_before", "ca_after", "asr_before", "asr_after", "own_class_after",
      "target_found"), "",
 )  # fmt: skip
-# Of step 1 or of step 3, one per setting of the axes.
-DIAGRAMS = ("none", "frequencies", "divergence")
+# Of step 1 or of step 3, one per setting of the axes, or ROC curves of all methods.
+ROC = "roc"
+DIAGRAMS = ("none", "frequencies", "divergence", ROC)
+# What a row is of: one setting of the axes, or one method over all models.
+ROWS = (SETTINGS, METHODS) = ("settings", "methods")
 _PAPER = "paper_"
 
 
@@ -39,6 +42,7 @@ class Layout:
         order: Place on the page; those of one's own come last.
         note: Stands above the table on the page.
         columns: After those that name a row.
+        rows: One of `ROWS`; those of methods have columns of their own.
         paired: Whether InverTune is tested against every other defense.
         diagrams: One of `DIAGRAMS`.
         paper: The paper's numbers, for columns that begin with ``paper_``.
@@ -49,6 +53,7 @@ class Layout:
     order: int = 1_000
     note: str = ""
     columns: Chosen = field(default_factory=lambda: DEFAULT)
+    rows: str = SETTINGS
     paired: bool = True
     diagrams: str = DIAGRAMS[0]
     paper: Sequence[Reported] = ()
@@ -125,10 +130,13 @@ def _a(kind: type, words: str, name: str) -> Callable[[Path, object], object]:
     return read
 
 
-def _diagrams(path: Path, value: object) -> object:
-    if value not in DIAGRAMS:
-        raise _wrong(path, f".diagrams is {value!r}", DIAGRAMS)
-    return value
+def _one_of(choices: Sequence[str], name: str) -> Callable[[Path, object], object]:
+    def read(path: Path, value: object) -> object:
+        if value not in choices:
+            raise _wrong(path, f".{name} is {value!r}", choices)
+        return value
+
+    return read
 
 
 def _columns(path: Path, value: object) -> Chosen:
@@ -178,6 +186,7 @@ _READERS: Mapping[str, Callable[[Path, object], object]] = {
     "note": _a(str, "a text", "note"),
     "columns": _columns,
     "paired": _a(bool, "true or false", "paired"),
-    "diagrams": _diagrams,
+    "rows": _one_of(ROWS, "rows"),
+    "diagrams": _one_of(DIAGRAMS, "diagrams"),
     "paper": _paper,
 }

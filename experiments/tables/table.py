@@ -10,6 +10,7 @@ from pathlib import Path
 from evaluation.statistics import UNBOUNDED, Estimate, over_seeds
 from experiments.results.measures import total_seconds
 from experiments.results.runs import Run, different, load_runs
+from experiments.results.summary import detection_cell
 from experiments.results.variants import variants
 from experiments.sweeps.sweep import load_sweeps
 from experiments.tables.columns import SHARES
@@ -23,8 +24,9 @@ from experiments.tables.writers import WRITERS
 log = logging.getLogger(__name__)
 
 FORMATS = (*WRITERS, "parquet")
-_GROUP = ("data", "model", "attack", "target", "poison_rate", "defense")
+_GROUP = ("data", "model", "attack", "target", "poison_rate", "defense", "detector")
 _NAMES = (*_GROUP, "seed")
+NONE = "none"
 
 
 def _shares(*names: str) -> list[Column]:
@@ -42,12 +44,14 @@ _COLUMNS = (
     Column("target", "target", where="csv"),
     Column("poison_rate", "poison rate", where="csv"),
     Column("defense", "defense"),
+    Column("detector", "detector", optional=True),
     Column("variant", "variant", optional=True),
     Column("seed", "seed", form="integer"),
     *_shares("ca_clean", "ca_before", "ca_after", "asr_before", "asr_after", "target_rate_before",
              "own_class_before", "own_class_after"),
     Column("found", "target found"),
     *_shares("r1_before", "r1_after", "retrieval_asr_before", "retrieval_asr_after"),
+    Column("detected", "detected", optional=True),
     Column("seconds", "seconds", form="seconds"),
 )  # fmt: skip
 _MEASURED = tuple(column.name for column in _COLUMNS if column.name in SHARES)
@@ -88,7 +92,7 @@ def table(
 
 
 def _labels(row: Row) -> dict[str, str]:
-    return {name: str(row[0][name]) for name in _NAMES}
+    return {name: str(row[0][name] or NONE) for name in _NAMES}
 
 
 def _with_left(text: str, left: Sequence[str], form: str) -> str:
@@ -116,11 +120,14 @@ def row(run: Run) -> dict[str, Value]:
         "target": run.target or "",
         "poison_rate": str(float(attack["poison_rate"] or 0)),
         "defense": run.name("defense"),
+        # A gap where there is none: without any detector there is no such column.
+        "detector": None if run.name("detector") == NONE else run.name("detector"),
         "seed": str(run.seed),
     }
     shares = {name: SHARES[name].read(run) for name in _MEASURED}
     seconds = Estimate(total_seconds(run.result))
-    return {**cells, **shares, "found": _found(run), "seconds": seconds}
+    said = {"found": _found(run), "detected": detection_cell(run.result)}
+    return {**cells, **shares, **said, "seconds": seconds}
 
 
 def _found(run: Run) -> str:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 MODES = ("offline", "online", "disabled")
 # How a model stands in the summary's keys.
 _WHEN = dict(zip(MODELS, ("clean", "before", "after"), strict=True))
-_VARIED = ("attack", "data", "defense", "evaluation", "model")
+_VARIED = ("attack", "data", "defense", "detector", "evaluation", "model")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Tracking:
             folder: Folder of the run.
             run_id: Its id; a run that is repeated goes under the same one.
             config: The resolved config.
-            tags: Names of model, attack and defense.
+            tags: Names of model, attack and defense, and of a detector.
             sweep: Name of the sweep, the group unless one is given.
             name: Shown in W&B, such as `run_title`; the folder's name if not given.
         """
@@ -195,12 +195,12 @@ def run_title(parts: Sequence[str], seed: int, overrides: Sequence[str] = ()) ->
     """Return a run's name for readers: ``rn50_mini: badnet → invertune, seed 0, preserve=5``.
 
     Args:
-        parts: Names of model, attack and defense.
+        parts: Names of model, attack and defense, and of a detector where there is one.
         seed: The run's.
         overrides: As given to Hydra; those of single settings that change numbers are shown.
     """
-    model, attack, defense = parts
-    shown = []
+    model, attack, defense, *detectors = parts
+    shown = [f"detector {name}" for name in detectors]
     for override in overrides:
         key, _, value = override.partition("=")
         first, *rest = key.lstrip("+~").split(".")
@@ -221,10 +221,12 @@ def summary(result: Result) -> dict[str, Any]:
         for model, when in _WHEN.items()
         if (value := share(result, model, measure)) is not None
     }
-    for section in ("identification", "inversion"):
+    for section in ("identification", "inversion", "detection"):
         for key, found in (lookup(result, section) or {}).items():
             if isinstance(found, str | bool | int | float):
                 numbers[f"{section}/{key}"] = found
+    area = lookup(result, "detection/auroc/value")
+    numbers |= {} if area is None else {"detection/auroc": area}
     numbers |= {f"seconds/{stage}": value for stage, value in result["seconds"].items()}
     return {**numbers, "peak_memory_mib": result["peak_memory_mib"]}
 

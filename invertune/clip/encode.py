@@ -43,6 +43,7 @@ def encode_images(
     batch_size: int = 256,
     trigger: Callable[[Tensor], Tensor] | None = None,
     stage: str = "encode images",
+    unit: bool = True,
 ) -> Tensor:
     """Return the features, (N, D) float32 on the CPU, of pictures; a batch is read at a time.
 
@@ -53,11 +54,13 @@ def encode_images(
         trigger: Stamps float images in [0, 1], where they are, before they go to the model's
             device; None leaves them clean.
         stage: What for, where progress is shown.
+        unit: Whether features get unit norm; else they are as long as the tower makes them.
 
     Raises:
         ValueError: If a feature is not finite.
     """
     model.eval()
+    encode = model.encode_image if unit else functools.partial(model.encode_image, unit=False)
     features = []
     parts = Images.of(images, len(images)).batches(batch_size)
     count = math.ceil(len(images) / batch_size)
@@ -67,7 +70,7 @@ def encode_images(
             pixels = pixels.to(model.device)
             pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
             # Features of a large part would fill a GPU that the next batch needs.
-            found = model.encode_image(pixels).cpu()
+            found = encode(pixels).cpu()
             # A `CLIP` has said so itself, by its name; another kind of model may not.
             features.append(check_finite_rows(found, "the model", "image features", "images"))
     return torch.cat(features)

@@ -60,8 +60,12 @@ class CLIP(nn.Module):
             values = torch.tensor(getattr(preprocessing, part)).view(1, 3, 1, 1)
             self.register_buffer(part, values.to(self.logit_scale.device), persistent=False)
 
-    def encode_image(self, images: Tensor) -> Tensor:
-        """Return image features, (B, D) float32 of unit norm, of (B, 3, H, W) in [0, 1].
+    def encode_image(self, images: Tensor, unit: bool = True) -> Tensor:
+        """Return image features, (B, D) float32, of (B, 3, H, W) in [0, 1].
+
+        Args:
+            images: The images.
+            unit: Whether features get unit norm; else they are as long as the tower makes them.
 
         Raises:
             ValueError: If they are of another size than the model takes, or a feature is not
@@ -73,7 +77,8 @@ class CLIP(nn.Module):
                 f"{self.name} takes images of {side} x {side} pixels, got {width} x {height}"
             )
         normalized = self.normalize(images).contiguous(memory_format=torch.channels_last)
-        features = F.normalize(self.visual(normalized).float(), dim=-1)
+        features = self.visual(normalized).float()
+        features = F.normalize(features, dim=-1) if unit else features
         return features if self.training else self._finite(features, "image")
 
     def normalize(self, images: Tensor) -> Tensor:

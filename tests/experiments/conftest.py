@@ -166,3 +166,29 @@ def plan(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return written
+
+
+@pytest.fixture
+def suspected(result: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Return the result of a model of its own, backdoored or not, with what was said of it."""
+
+    def made(
+        number: int, backdoored: bool, p: float, score: float | None = None, limit: float = 0.5
+    ) -> dict[str, Any]:
+        one = result(number, "invertune")
+        kind = "backdoored" if p <= 0.01 else "clean"
+        one["verdict"] = {"kind": kind, "p": p, "alarm": 0.01, "clear": 0.1, "form": "mask",
+                          "lead": 1 - p}  # fmt: skip
+        one["identification"] = {"target_label": "lemon", "gain": 1 - p, "runner_up": "key",
+                                 "runner_up_gain": 0.0, "correct": backdoored or None}  # fmt: skip
+        if not backdoored:
+            one["attack"] |= {"name": "none", "target_label": None, "poison_rate": 0.0,
+                              "poisoned": 0}  # fmt: skip
+        if score is not None:
+            one["detection"] = {"name": "decree", "of": "model", "needs": "images", "knows": "",
+                                "clean_samples": 9, "score": score, "threshold": limit,
+                                "flagged": score > limit}  # fmt: skip
+        one["stages"] = {"implant": f"stages/implant-{number:016x}"}
+        return one
+
+    return made

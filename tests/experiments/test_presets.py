@@ -25,7 +25,8 @@ from invertune.perturb.raw import RawPerturbation
 CONF = Path(__file__).parents[2] / "conf"
 PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 ABLATIONS = sorted(path.stem for path in (CONF / "defense" / "ablation").glob("*.yaml"))
-EXPERIMENTS = ("A1", "A2", "T1", "T2", "T3", "T4", "T5", "F1", "F2", "F3", "F4", "C1", "C2")
+EXPERIMENTS = ("A1", "A2", "T1", "T2", "T3", "T4", "T5", "F1", "F2", "F3", "F4", "C1", "C2",
+               "D1", "D2")  # fmt: skip
 # Studies of step 3 alone, so that steps 1 and 2 run once.
 TUNING = ("f4_sensitivity", "f4_clusters_layers", "f4_samples", "f4_steps")
 DEFAULT_CELL = ("attack=badnet", "defense=invertune", "seed=0")
@@ -129,7 +130,7 @@ def test_presets_share_runs() -> None:
     assert len(attacks & classification) == 18  # the paper's six, with no defense
     assert len(attacks & set(_ids("a2_poison_budget"))) == 9  # three attacks at the default rate
     elsewhere = ("f4_loss_weights", "t4_targets")  # of another defense, of named targets
-    others = [preset for preset in PRESETS if preset[0] not in "ac" and preset not in elsewhere]
+    others = [preset for preset in PRESETS if preset[0] not in "acd" and preset not in elsewhere]
     assert all(default in _ids(preset) for preset in others)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from evaluation.detection import auroc_interval
 from experiments.commands import calibrate
 from experiments.results.result import write_result
 
@@ -67,14 +68,8 @@ def test_it_prints_laws_counts_and_the_area_under_the_curve(inside: Inside) -> N
     assert "clean models called backdoored: 1 of 3 [6.1, 79.2 %]" in shown
     assert "backdoored models called undecided: 1 of 2" in shown
     # Of the six pairs, five have the smaller p on the backdoored side.
-    assert "AUROC of p: 0.833 [" in shown
-
-
-def test_no_overlap_is_an_area_of_one() -> None:
-    assert calibrate.auroc([0.5, 0.6], [0.1, 0.2]) == (1.0, 1.0, 1.0)
-    area, low, high = calibrate.auroc([0.5, 0.01, 0.3, 0.2], [0.1, 0.02, 0.04])
-    assert area == pytest.approx(0.75)
-    assert low < area < high
+    low, high = auroc_interval(5 / 6, 2, 3)
+    assert f"AUROC of p: 0.833 [{low:.3f}, {high:.3f}]" in shown
 
 
 def test_without_a_verdict_it_says_how_to_make_one(

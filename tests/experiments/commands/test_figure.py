@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from experiments.results.result import write_result
+
 Inside = Callable[..., tuple[int, str, str]]
 Leave = Callable[..., dict[str, Any]]
 AXES = {"attack": ["badnet"], "defense.tune.weights.preserve": ["5", "10", "20"], "seed": ["0"]}
@@ -45,3 +47,23 @@ def test_no_folder_is_one_line(inside: Inside) -> None:
     code, shown, complaint = inside("figure", "nowhere")
     assert (code, shown, complaint.count("\n")) == (1, "", 1)
     assert complaint.startswith("error: nowhere")
+
+
+def test_roc_curves_of_results_that_somebody_gathered(
+    inside: Inside, suspected: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    for number, backdoored, p in ((0, True, 1e-8), (1, False, 0.9)):
+        write_result(tmp_path / "runs" / f"run-{number}", suspected(number, backdoored, p))
+    code, shown, complaint = inside("figure", "runs", "--experiment", "D1")
+    assert (code, complaint) == (0, "")
+    assert shown == "runs/figures/d1-roc.png\n"
+    assert Image.open(tmp_path / shown.strip()).format == "PNG"
+
+
+def test_a_curve_is_of_both_kinds_of_models(
+    inside: Inside, suspected: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    write_result(tmp_path / "runs" / "run-0", suspected(0, True, 1e-8))
+    code, shown, complaint = inside("figure", "runs", "--experiment", "D1")
+    assert (code, shown, complaint.count("\n")) == (1, "", 1)
+    assert "a curve is of both, and clean ones are those of attack=none" in complaint

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from experiments.figures.plots import _each_line, comparison, png, sensitivity, svg
+from experiments.figures.plots import comparison, each_line, png, sensitivity, svg
 from experiments.figures.study import Study
 
 Make = Callable[..., Study]
@@ -99,7 +99,7 @@ def test_an_svg_has_text_and_no_date(study: Make) -> None:
 
 
 def test_every_line_of_a_comparison_has_a_look_of_its_own() -> None:
-    assert len(set(itertools.islice(_each_line(), 30))) == 30
+    assert len(set(itertools.islice(each_line(), 30))) == 30
 
 
 def test_a_comparison_draws_every_study(study: Make) -> None:

@@ -108,6 +108,12 @@ def test_a_sweep_without_numbers_or_of_another_experiment_is_no_study(
     assert find_studies(runs_of(words), [words, other]) == []
 
 
+@pytest.mark.parametrize("axis", ["detector", "detector.neighbors"])
+def test_a_sweep_over_detectors_is_no_study(sweep: MakeSweep, runs_of: MakeRuns, axis: str) -> None:
+    swept = sweep({PRESERVE: ["5", "10"], axis: ["1", "2"]})
+    assert find_studies(runs_of(swept), [swept]) == []
+
+
 def test_a_further_parameter_is_a_panel_per_value(study: Callable[..., Study]) -> None:
     panels = study("x.a", "x.b", "x.c").panels()
     assert list(panels) == ["c=1", "c=2", "c=3"]

@@ -107,3 +107,24 @@ def test_of_several_seeds_the_lowest_is_drawn(
     write_sweep(tmp_path, "F3", {"seed": ["3", "1", "2"]}, runs, [[f"seed={s}"] for s in (3, 1, 2)])
     (section,) = experiment_sections(load_runs(tmp_path), load_sweeps(tmp_path), tmp_path)
     assert [chart.title for chart in section.charts] == ["rn50_mini, badnet, seed 1"]
+
+
+def test_roc_curves_are_drawn_beside_the_table_of_methods(
+    tmp_path: Path, write_run: Write, data_config: Write, write_sweep: Plan,
+    read_page: Callable[..., Any],
+) -> None:  # fmt: skip
+    none = {"name": "none", "target_label": None, "poison_rate": 0, "poisoned": 0, "pairs": 8}
+    told = {"alarm": 0.01, "clear": 0.1, "form": "mask", "lead": 0.5}
+    runs = [
+        write_run(tmp_path, 1, data_config(), verdict={**told, "kind": "backdoored", "p": 1e-4}),
+        write_run(tmp_path, 2, data_config(), verdict={**told, "kind": "clean", "p": 0.9},
+                  attack=none),
+    ]  # fmt: skip
+    write_sweep(tmp_path, "D1", {"attack": ["badnet", "none"]}, runs,
+                [["attack=badnet"], ["attack=none"]])  # fmt: skip
+    page = read_page()
+    drawn = [one["aria-label"] for one in page.all("svg") if "taken for" in one["aria-label"]]
+    assert len(drawn) == 1
+    assert "1 backdoored and 1 clean models" in drawn[0]
+    assert "invertune: verdict" in page.text
+    assert "false alarms there" in page.text

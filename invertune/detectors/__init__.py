@@ -1,0 +1,1 @@
+"""Detectors of backdoored models and of poisoned pairs, one module each."""
