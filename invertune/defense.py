@@ -136,9 +136,9 @@ def check_needs(
             else f"{name} tells poisoned pairs from others"
         )
         raise ValueError(
-            f"{kind} {name} needs poisoned_pairs, but the attack trains on no pairs: {of}; choices: "
-            f"an attack that poisons pairs, as badnet and blended do, or a {kind} whose needs are "
-            "images or pairs"
+            f"{kind} {name} needs poisoned_pairs, but the attack trains on no pairs: {of}; "
+            f"choices: an attack that poisons pairs, as badnet and blended do, or a {kind} whose "
+            "needs are images or pairs"
         )
 
 
