@@ -12,7 +12,7 @@ from torch import Tensor
 
 from invertune.baselines.augment import ImageAugmentation
 from invertune.baselines.eda import EDA
-from invertune.baselines.pairs import chosen_pairs, repaired
+from invertune.baselines.pairs import STAGE, chosen_pairs, repaired
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
 from invertune.defense import Purified
@@ -100,6 +100,7 @@ class CleanCLIP:
         check_types(self)
         check_counts(self, "clean_samples")
         check_is(self, "recipe", Recipe)
+        self.recipe.check_pairs(self.clean_samples, STAGE)
         check_calls(self, "augment_images")
         check_is(self, "augment_texts", EDA)
         check_weights(self, "clip_weight", "in_modal_weight")

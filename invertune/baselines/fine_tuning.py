@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from invertune.baselines.pairs import chosen_pairs, repaired
+from invertune.baselines.pairs import STAGE, chosen_pairs, repaired
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
 from invertune.defense import Purified
@@ -40,6 +40,7 @@ class FineTuning:
         check_types(self)
         check_counts(self, "clean_samples")
         check_is(self, "recipe", Recipe)
+        self.recipe.check_pairs(self.clean_samples, STAGE)
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None

@@ -28,6 +28,7 @@ def test_a_budget_is_the_number_of_clean_pairs(budget: str, defense: str) -> Non
     config = _resolved(f"budget={budget}", f"defense={defense}")
     built = build(config["defense"])
     assert built.clean_samples == BUDGETS[budget]
+    assert built.recipe.steps(built.clean_samples) == {"equal": 80, "paper": 400}[budget]
     assert config["budget"]["name"] == budget
     data = build(config["data"]).load()
     assert len(data.ids("clean")) == {"equal": 2000, "paper": 5120}[budget]

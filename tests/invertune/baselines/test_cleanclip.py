@@ -134,6 +134,7 @@ def test_its_work_is_known() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
+        ("clean_samples", 3, "purify needs at least batch_size=4 pairs, got 3"),
         ("clip_weight", -1, "clip_weight is a number of at least 0, got -1"),
         ("in_modal_weight", "two", "in_modal_weight is a number, got 'two'"),
         ("augment_images", 3, "augment_images is an object with a _target_, got 3"),

@@ -48,6 +48,7 @@ def test_its_work_is_known() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
+        ("clean_samples", 3, "purify needs at least batch_size=4 pairs, got 3"),
         ("clean_samples", 0, "clean_samples is an integer of at least 1, got 0"),
         ("recipe", None, "recipe is a Recipe, got None"),
         ("needs", 3, "needs is a text, got 3"),
