@@ -96,12 +96,12 @@ class SafeTraining:
         if planned.number < self.defense.first_split:
             return planned.order
         if planned.number > self.division.epoch:  # else this epoch is gone on with
-            drawn = self.views.generator("similarities", planned.number)
-            similar = pair_similarities(
-                model, self.pairs.images, planned.tokens,
-                lambda images: self.views.augment(images, drawn),
-            )  # fmt: skip
-            rule = self.defense
+            rule, drawn = self.defense, self.views.generator("similarities", planned.number)
+
+            def view(images: Tensor) -> Tensor:
+                return self.views.augment(images, drawn) if rule.compare_views else images
+
+            similar = pair_similarities(model, self.pairs.images, planned.tokens, view)
             self.division = self.division.after(
                 similar, planned.number, rule.posterior, rule.growth, rule.most
             )
@@ -137,9 +137,10 @@ class SafeCLIP:
 
     The model that training starts from is trained; a finished one is not repaired, and ``model`` is
     not looked at. Whether images are compared with the captions of the same view or of the other is
-    not told by the sources at hand: here it is the first view of both, for which the similarities
-    are taken, too. One warm-up and cosine goes over all epochs but the slow ones. Both kinds of
-    batches are filled up, or cut, to whole ones by half a batch at most.
+    not told by the sources at hand: here it is the first view of both. One warm-up and cosine goes
+    over all epochs but the slow ones. Both kinds of batches are filled up, or cut, to whole ones by
+    half a batch at most. The epochs of each modality by itself are for a model that is not trained
+    yet: one that is loses by them what images and captions have in common.
 
     Attributes:
         name: Name in results.
@@ -148,6 +149,8 @@ class SafeCLIP:
         slow_epochs: Of both together, at ``slow_rate`` of the peak learning rate.
         slow_rate: A share.
         bank: Features in the memory bank of each modality.
+        compare_views: Whether the similarities are those of augmented images, as in the code, or of
+            the images as they are; captions are those of the first view in either case.
         posterior: Least probability of the better component for a pair to be safe, the first time.
         growth: By how much of all pairs the safe ones become more each epoch.
         most: Largest share of safe pairs after the first time.
@@ -164,6 +167,7 @@ class SafeCLIP:
     slow_epochs: int
     slow_rate: float
     bank: int
+    compare_views: bool
     posterior: float
     growth: float
     most: float

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +28,9 @@ AUGMENT = CropAndColor(
 )
 RECIPE = Recipe(4, 8, 3e-3, (0.9, 0.98), 0.1, 0.1, muon_lr=3e-3)
 DEFENSE = SafeCLIP(
-    "safeclip", RECIPE, in_modal_epochs=1, slow_epochs=1, slow_rate=0.01, bank=16, posterior=0.9,
-    growth=0.1, most=0.85, augment_images=AUGMENT, augment_texts=EDA(0.1, 0.1),
+    "safeclip", RECIPE, in_modal_epochs=1, slow_epochs=1, slow_rate=0.01, bank=16,
+    compare_views=True, posterior=0.9, growth=0.1, most=0.85, augment_images=AUGMENT,
+    augment_texts=EDA(0.1, 0.1),
 )  # fmt: skip
 
 
@@ -108,6 +110,25 @@ def test_the_origin_is_trained_and_the_suspect_is_no_matter(clean: CleanData, ti
     assert isinstance(risky, list)
     assert len(shares) == 2  # epochs that were divided
     assert len(risky) == 24 - round(24 * shares[-1])
+
+
+def test_images_are_compared_as_they_are_or_augmented(
+    clean: CleanData, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert clean.suspects is not None
+    model, pairs, images = tiny("resnet"), clean.suspects, torch.rand(4, 3, 32, 32)
+    tokens, order = model.tokenize(pairs.captions), torch.arange(24).view(3, 8)
+    changed: list[bool] = []
+
+    def compared(*given: Any) -> Tensor:
+        changed.append(not torch.equal(given[-1](images), images))
+        return torch.linspace(0, 1, 24)
+
+    monkeypatch.setattr(safeclip, "pair_similarities", compared)
+    for views in (True, False):
+        defense = replace(DEFENSE, compare_views=views)
+        SafeTraining(pairs, defense, Views(AUGMENT, 0)).order(model, Pass(2, order, tokens, tokens))
+    assert changed == [True, False]
 
 
 @pytest.mark.parametrize("left", [2, 7, 10])  # before the kill: in-modal, divided, divided again
