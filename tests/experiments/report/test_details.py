@@ -31,8 +31,16 @@ def test_a_detector_is_on_the_page(
     tmp_path: Path, write_run: Write, data_config: Write, read_page: Callable[..., Any],
     leave: Callable[..., str],
 ) -> None:  # fmt: skip
-    detection = {"name": "decree", "of": "model", "needs": "images", "clean_samples": 512,
-                 "knows": "nothing", "score": 0.96, "threshold": 0.955, "flagged": True}  # fmt: skip
+    detection = {
+        "name": "decree",
+        "of": "model",
+        "needs": "images",
+        "clean_samples": 512,
+        "knows": "nothing",
+        "score": 0.96,
+        "threshold": 0.955,
+        "flagged": True,
+    }
     write_run(tmp_path, 1, data_config(), config={"detector": None})
     own = {"detector": {"name": "decree"}}
     write_run(tmp_path, 2, data_config(), config=own, detection=detection)
