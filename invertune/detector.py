@@ -94,7 +94,7 @@ class PairDetector(Needing, Protocol):
 Detector: TypeAlias = ModelDetector | PairDetector
 
 
-def check_detector(detector: Detector, data: DataBundle, *, poisoned_pairs: bool) -> None:
+def check_detector(detector: object, data: DataBundle, *, poisoned_pairs: bool) -> None:
     """Compare what a detector needs with what there is, before anything is planted.
 
     Args:

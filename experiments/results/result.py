@@ -11,7 +11,7 @@ from experiments.results.agreement import check_agreement
 from experiments.sealed import Sealed
 
 if TYPE_CHECKING:
-    from experiments.results.content import ModelFacts, Result
+    from experiments.results.content import Detection, ModelFacts, Result
     from experiments.stages.store import StageFolder
 
 SCHEMA = Path(__file__).with_name("result.schema.json")
@@ -74,7 +74,8 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
         },
     }
     if detection is not None:
-        result["detection"] = {k: v for k, v in detection.items() if k != "seconds"}
+        told = {key: value for key, value in detection.items() if key != "seconds"}
+        result["detection"] = cast("Detection", told)
     return result
 
 

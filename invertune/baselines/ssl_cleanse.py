@@ -71,7 +71,8 @@ class Consistency:
         with torch.no_grad():
             wanted = self.teacher.encode_image(images)
         both = model.encode_image(torch.cat([images, self.trigger(images)]))
-        return consistency_loss(*both.chunk(2), wanted, self.weights)
+        clean, triggered = both[: len(images)], both[len(images) :]
+        return consistency_loss(clean, triggered, wanted, self.weights)
 
 
 @dataclass(frozen=True)

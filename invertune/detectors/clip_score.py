@@ -11,6 +11,7 @@ from torch import Tensor
 from invertune.clip.encode import encode_images
 from invertune.clip.models import CLIP
 from invertune.data.bundle import ImageTextPairs
+from invertune.fields import check_counts, check_types
 from invertune.progress import progress
 
 
@@ -33,6 +34,10 @@ class ClipScore:
     clean_samples: int = 0
     knows: str = "captions"
     needs_text: bool = True
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_counts(self, "batch_size")
 
     @torch.no_grad()
     def scores(self, model: CLIP, pairs: ImageTextPairs, *, seed: int) -> Tensor:

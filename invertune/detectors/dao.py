@@ -10,6 +10,7 @@ from torch import Tensor
 from invertune.clip.models import CLIP
 from invertune.data.bundle import ImageTextPairs
 from invertune.detectors.neighbors import Neighbors, score_pairs
+from invertune.fields import check_counts, check_types
 
 # Keeps the logarithm of a copy's distance, which is 0, finite.
 _OFFSET = 1e-4
@@ -53,6 +54,10 @@ class DAO:
     needs: str = "poisoned_pairs"
     clean_samples: int = 0
     knows: str = "nothing"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_counts(self, "batch_size", "neighbors")
 
     def scores(self, model: CLIP, pairs: ImageTextPairs, *, seed: int) -> Tensor:
         """Return how much of an outlier every pair's image is, (N,).

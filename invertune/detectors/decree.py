@@ -14,7 +14,7 @@ from invertune.clip.fast import folded
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, to_float
 from invertune.detector import Detection, chosen_images
-from invertune.evidence import Evidence
+from invertune.evidence import Evidence, Finding
 from invertune.fields import (
     check_counts,
     check_is,
@@ -208,7 +208,7 @@ class DECREE:
         start = time.perf_counter()
         chosen = chosen_images(self.name, len(clean.images), self.images, seed)
         found = self._invert(model, clean.images[chosen], seed)
-        findings = {
+        findings: dict[str, Finding] = {
             "pl1": found.share,
             "pl1_of_pixels": _CHANNELS * found.share,
             "threshold": self.threshold,
@@ -259,7 +259,7 @@ class DECREE:
         """Yield the epoch, the indices of a batch, and whether it is the last of its epoch."""
         for epoch in progress(range(self.epochs), self.name):
             order = torch.randperm(count, generator=seeded(seed, self.name, "order", epoch))
-            parts = [p for p in order.split(self.batch_size) if len(p) == self.batch_size]
+            parts = order[: count // self.batch_size * self.batch_size].view(-1, self.batch_size)
             for i, index in enumerate(parts):
                 yield epoch, index, i == len(parts) - 1
 

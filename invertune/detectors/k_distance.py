@@ -9,6 +9,7 @@ from torch import Tensor
 from invertune.clip.models import CLIP
 from invertune.data.bundle import ImageTextPairs
 from invertune.detectors.neighbors import Neighbors, score_pairs
+from invertune.fields import check_counts, check_types
 
 
 def k_distance(neighbors: Neighbors) -> Tensor:
@@ -32,6 +33,10 @@ class KDistance:
     needs: str = "poisoned_pairs"
     clean_samples: int = 0
     knows: str = "nothing"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_counts(self, "batch_size", "neighbors")
 
     def scores(self, model: CLIP, pairs: ImageTextPairs, *, seed: int) -> Tensor:
         """Return how far every pair's image is from its k-th neighbor, (N,).

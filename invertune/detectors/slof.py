@@ -9,6 +9,7 @@ from torch import Tensor
 from invertune.clip.models import CLIP
 from invertune.data.bundle import ImageTextPairs
 from invertune.detectors.neighbors import Neighbors, score_pairs
+from invertune.fields import check_counts, check_types
 
 
 def slof(neighbors: Neighbors) -> Tensor:
@@ -35,6 +36,10 @@ class SLOF:
     needs: str = "poisoned_pairs"
     clean_samples: int = 0
     knows: str = "nothing"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_counts(self, "batch_size", "neighbors")
 
     def scores(self, model: CLIP, pairs: ImageTextPairs, *, seed: int) -> Tensor:
         """Return how much sparser it is around every pair's image than around its neighbors, (N,).

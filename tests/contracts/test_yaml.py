@@ -22,7 +22,7 @@ from invertune.data.bundle import DataBundle
 from invertune.defense import check_needs
 
 CONF = Path(__file__).parents[2] / "conf"
-GROUPS = ("attack", "data", "defense", "model", "tracking")
+GROUPS = ("attack", "data", "defense", "detector", "model", "tracking")
 # What has no default: a user's own files.
 OWN = ("classes", "pairs", "clean", "zero_shot", "retrieval")
 GIVEN = {
@@ -58,8 +58,10 @@ def test_every_choice_builds(group: str, choice: str) -> None:
         *GIVEN.get((group, choice), ()),
     )
     for part in GROUPS:
+        if config[part] is None:  # no detector
+            continue
         built = build(config[part])
-        if group in ("attack", "defense", "model") and part == group:
+        if group in ("attack", "defense", "detector", "model") and part == group:
             # A defense of the ablation says whose it is.
             assert built.name in (choice, f"invertune_{choice.partition('/')[2]}")
 
@@ -215,7 +217,7 @@ def test_what_a_yaml_must_not_hold_is_said_in_one_line(
     group: str, choice: str, tried: set[tuple[str, str]]
 ) -> None:
     given = GIVEN.get((group, choice), ())
-    for own in _objects(_compose(f"{group}={choice}", *given)[group]):
+    for own in _objects(_compose(f"{group}={choice}", *given)[group] or {}):
         target = own["_target_"]
         new = [field for field in own if (target, field) not in tried]
         tried.update((target, field) for field in new)

@@ -42,6 +42,8 @@ Resolve = Callable[..., dict[str, Any]]
         ("tracking=offline", True),
         ("budget=paper", True),  # of data and a defense that have nothing of it
         ("+data.more_clean=3", False),
+        ("detector=none", True),
+        ("detector=tiny", False),
         ("defense._stages_.search=[identify]", True),  # where stages begin changes no number
     ],
 )
@@ -65,6 +67,22 @@ def test_a_runs_folder_says_what_it_is() -> None:
     parts = part_names(config, {"attack": "group/mine"})
     assert parts == ["m", "mine", "d"]
     assert run_name(config, parts) == f"m-mine-d-seed3-{result_id(config)[:8]}"
+
+
+def test_a_detector_stands_behind_the_defense(resolve: Resolve) -> None:
+    config = resolve("detector=decree")
+    parts = part_names(config, {"defense": "none"})
+    assert parts == ["tiny", "tiny", "none", "decree"]
+    assert run_name(config, parts) == f"tiny-tiny-none-decree-seed0-{result_id(config)[:8]}"
+    before = {key: value for key, value in resolve().items() if key != "detector"}
+    assert result_id(before) == result_id(resolve())
+    with pytest.raises(ValueError, match=r"detector\.name is a plain folder name of at most 32 "):
+        part_names({**config, "detector": {"name": "x" * 33}}, {})
+    longest = part_names({**config, **{
+        group: {"name": "x" * (32 if group == "detector" else 64)}
+        for group in ("data", "model", "attack", "defense", "detector")
+    }}, {})  # fmt: skip
+    assert len(run_name({**config, "seed": 2**40}, longest)) <= 255
 
 
 @pytest.mark.parametrize("group", ["data", "model", "attack", "defense"])

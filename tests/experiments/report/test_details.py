@@ -27,6 +27,32 @@ def test_a_run_is_told_from_others_of_its_name_by_what_is_special(
     assert "steps=10" not in page.text
 
 
+def test_a_detector_is_on_the_page(
+    tmp_path: Path, write_run: Write, data_config: Write, read_page: Callable[..., Any],
+    leave: Callable[..., str],
+) -> None:  # fmt: skip
+    detection = {
+        "name": "decree",
+        "of": "model",
+        "needs": "images",
+        "clean_samples": 512,
+        "knows": "nothing",
+        "score": 0.96,
+        "threshold": 0.955,
+        "flagged": True,
+    }
+    write_run(tmp_path, 1, data_config(), config={"detector": None})
+    own = {"detector": {"name": "decree"}}
+    write_run(tmp_path, 2, data_config(), config=own, detection=detection)
+    plain, asked = rows_of(load_runs(tmp_path))
+    assert (plain.variant, asked.variant) == ("", "")
+    assert (plain.detected, asked.detected) == (None, "flagged (0.960)")
+    page = read_page()
+    assert "decree: flagged (0.960)" in page.text
+    said = "detector decree: the model is flagged as backdoored (score 0.9600, threshold 0.9550)"
+    assert page.text.count(said) == 1
+
+
 def test_runs_of_other_names_are_not_compared(
     tmp_path: Path, write_run: Write, data_config: Write
 ) -> None:

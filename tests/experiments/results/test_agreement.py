@@ -12,13 +12,19 @@ from experiments.results.result import read_result, write_result
 Made = Callable[..., dict[str, Any]]
 
 
+FLAGGED = {"name": "decree", "of": "model", "needs": "images", "clean_samples": 512,
+           "knows": "nothing", "score": 0.9, "threshold": 0.5, "flagged": True}  # fmt: skip
+
+
 def _config(**changes: Any) -> dict[str, Any]:
-    names = {"model": "rn50_mini", "data": "icons", "attack": "badnet", "defense": "mine"}
+    names = {"model": "rn50_mini", "data": "icons", "attack": "badnet", "defense": "mine",
+             "detector": "decree"}  # fmt: skip
     return {"seed": 0, **{part: {"name": name} for part, name in (names | changes).items()}}
 
 
 def test_a_result_that_agrees_with_itself_is_read(result: Made, tmp_path: Path) -> None:
     check_agreement({**result(), "config": _config()})
+    check_agreement({**result(), "config": _config(), "detection": FLAGGED})
     path = write_result(tmp_path, result())  # type: ignore[arg-type]
     assert read_result(path)["seed"] == 0
 
@@ -31,6 +37,8 @@ def test_a_result_that_agrees_with_itself_is_read(result: Made, tmp_path: Path) 
         (lambda r: r["defense"].update(name="other"), "its defense.name is 'other', its config's"),
         (lambda r: r["model"].update(name="vit"), "its model.name is 'vit', its config's 'rn50_m"),
         (lambda r: r["data"].update(name="cc3m"), "its data.name is 'cc3m', its config's 'icons'"),
+        (lambda r: r.update(detection={**FLAGGED, "name": "dao"}), "its detector.name is 'dao', i"),
+        (lambda r: r.update(detection={**FLAGGED, "flagged": False}), "its detection is flagged=F"),
         (lambda r: r["attack"].update(poisoned=8001), "it has 8001 poisoned of 8000 pairs"),
         (lambda r: r["scores"]["clean"]["zero_shot"]["asr"].update(n=0), "asr is 0.01 of no case"),
         (lambda r: r["scores"]["clean"]["retrieval"]["asr"]["r@5"].update(n=0),

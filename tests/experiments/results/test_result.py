@@ -87,6 +87,11 @@ HIDDEN = "lemon\x1b[2J"
         ("peak_memory_mib", -1),
         ("peak_memory_mib", 10**400),
         ("versions/torch", HIDDEN),
+        ("detection/name", HIDDEN),
+        ("detection/of", "both"),
+        ("detection/flagged", "yes"),
+        ("detection/score", "0.9"),
+        ("detection/clean_samples", -1),
         ("stages/purify", "stages/../../elsewhere"),
         ("stages/purify", "stages/.."),
         ("stages/purify", "/etc"),
@@ -97,7 +102,9 @@ HIDDEN = "lemon\x1b[2J"
 def test_whatever_is_out_of_its_range_is_neither_written_nor_read(
     result: Made, tmp_path: Path, way: str, value: Any
 ) -> None:
-    made = {**result(), "stages": {},
+    detection = {"name": "decree", "of": "model", "needs": "images", "clean_samples": 512,
+                 "knows": "nothing", "score": 0.9, "threshold": 0.5, "flagged": True}  # fmt: skip
+    made = {**result(), "stages": {}, "detection": detection,
             "inversion": {"asr": 0.5, "mask_share": 0.1, "embedding_cosine": 0.5}}  # fmt: skip
     path = write_result(tmp_path / "run", made)
     *parents, key = way.split("/") if not way.startswith("seconds/a") else ["seconds", "a\nb"]
@@ -146,6 +153,22 @@ def test_a_damaged_file_is_told_from_a_whole_one(
     path.write_text(damage(path.read_text()))
     with pytest.raises(ValueError, match=said):
         read_result(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("auroc", 0.9), ("average_precision", 1.5), ("fpr_at_95_tpr", "0"), ("poisoned", -1)],
+)
+def test_a_detector_of_pairs_has_shares(result: Made, field: str, value: Any) -> None:
+    rate = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 50}
+    right = {"name": "dao", "of": "pairs", "needs": "poisoned_pairs", "clean_samples": 0,
+             "knows": "nothing", "pairs": 50, "poisoned": 5, "auroc": rate,
+             "average_precision": 0.4, "fpr_at_95_tpr": 0.3}  # fmt: skip
+    nothing = {"auroc": None, "average_precision": None, "fpr_at_95_tpr": None}
+    for detection in (right, {**right, **nothing}, None):
+        validate({**result(), "detection": detection})
+    with pytest.raises(ValueError, match="detection"):
+        validate({**result(), "detection": {**right, field: value}})
 
 
 def test_the_id_names_what_numbers_depend_on(resolve: Resolve) -> None:

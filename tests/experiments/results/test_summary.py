@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 
 from experiments.results.measures import MEASURES
-from experiments.results.summary import before_and_after, describe, target_line, verdict_line
+from experiments.results.summary import (
+    before_and_after,
+    describe,
+    detection_cell,
+    detection_line,
+    target_line,
+    verdict_line,
+)
 
 Made = Callable[..., dict[str, Any]]
 
@@ -80,3 +87,41 @@ def test_a_summary_hides_nothing(result: Made) -> None:
     lines = describe(made).split("\n")  # type: ignore[arg-type]
     assert all(line.isprintable() for line in lines)
     assert len(lines) == len(describe(result()).split("\n"))  # type: ignore[arg-type]
+
+
+AREA = {"value": 0.9, "low": 0.8, "high": 0.95, "n": 100}
+OF_PAIRS = {"name": "dao", "of": "pairs", "pairs": 100, "poisoned": 5, "auroc": AREA,
+            "average_precision": 0.4, "fpr_at_95_tpr": 0.3}  # fmt: skip
+OF_MODEL = {"name": "decree", "of": "model", "score": 0.96, "threshold": 0.955, "flagged": True}
+
+
+@pytest.mark.parametrize(
+    ("detection", "cell", "line"),
+    [
+        (
+            OF_MODEL, "flagged (0.960)",
+            "detector decree: the model is flagged as backdoored (score 0.9600, threshold 0.9550)",
+        ),
+        (
+            {**OF_MODEL, "score": 0.9, "flagged": False}, "not flagged (0.900)",
+            "detector decree: the model is not flagged (score 0.9000, threshold 0.9550)",
+        ),
+        (
+            OF_PAIRS, "AUROC 90.0",
+            "detector dao: AUROC 90.0 [80.0, 95.0], average precision 40.0, 30.0 false alarms "
+            "where 95 % are found; 5 of 100 pairs are poisoned",
+        ),
+        (
+            {**OF_PAIRS, "poisoned": 0, "auroc": None}, "no poisoned pair",
+            "detector dao: 0 of 100 pairs are poisoned, so there is nothing to tell apart",
+        ),
+        (None, None, None),
+    ],
+)  # fmt: skip
+def test_a_detector_has_a_line_at_the_end(
+    result: Made, detection: Any, cell: str | None, line: str | None
+) -> None:
+    made = {**result(), "detection": detection}
+    assert (detection_cell(made), detection_line(made)) == (cell, line)
+    last = describe(made).splitlines()[-1]
+    assert last == line if line else "detector" not in describe(made)

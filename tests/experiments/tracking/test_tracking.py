@@ -121,6 +121,19 @@ def test_the_summary_has_one_number_per_model_and_measure(result: Made) -> None:
     assert numbers["seconds/purify/identify"] == 4.0
 
 
+def test_the_summary_has_what_a_detector_said(result: Made) -> None:
+    of_model = {"name": "decree", "score": 0.9, "threshold": 0.5, "flagged": True}
+    numbers = summary({**result(), "detection": of_model})  # type: ignore[typeddict-item]
+    assert numbers["detection/score"] == 0.9
+    assert numbers["detection/flagged"] is True
+    rate = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 50}
+    of_pairs = {"name": "dao", "auroc": rate, "average_precision": 0.4}
+    numbers = summary({**result(), "detection": of_pairs})  # type: ignore[typeddict-item]
+    assert numbers["detection/auroc"] == 0.8
+    assert numbers["detection/average_precision"] == 0.4
+    assert not any(name.startswith("detection") for name in summary(result()))
+
+
 def test_pictures_and_the_final_table_are_logged(
     result: Made, tmp_path: Path, opened: list[Any]
 ) -> None:
@@ -152,6 +165,9 @@ def test_a_run_that_was_logged_before_runs_had_a_name_is_not_logged_again(
 def test_a_title_says_what_was_varied() -> None:
     parts = ["rn50_mini", "badnet", "invertune"]
     assert run_title(parts, 0) == "rn50_mini: badnet → invertune, seed 0"
+    assert run_title([*parts, "decree"], 0, ["detector.epochs=3"]) == (
+        "rn50_mini: badnet → invertune, seed 0, detector decree, epochs=3"
+    )
     overrides = [
         "experiment=f4_sensitivity", "attack=badnet", "seed=2", "runs_dir=a=b", "hydra.mode=RUN",
         "tracking.group=g", "evaluation.batch_size=5", "defense.tune.weights.preserve=5.0",
