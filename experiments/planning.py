@@ -265,6 +265,7 @@ class _World:
         """Return the work of each kind of stage; None where a method does not say."""
         from invertune.work import Work
 
+        pairs = int(self.attack.plan(self.bundle).pairs or self.sizes["pairs"])
         classes, templates = len(self.bundle.class_names), len(self.bundle.templates)
         prompts = Work(texts=classes * templates)
         attack: Mapping[str, Work] = self.attack.work(self.bundle)
@@ -276,7 +277,7 @@ class _World:
             "implant": attack.get("implant"),
             "search": defense.get("search"),
             "purify": defense.get("purify"),
-            "detect": _told(self.detector, self.sizes["pairs"]).get("detect"),
+            "detect": _told(self.detector, pairs).get("detect"),
             # Clean and triggered.
             "evaluate": Work(forward=2 * images, texts=_CAPTIONS * self.sizes["retrieval"])
             + prompts,

@@ -61,6 +61,8 @@ class ActivationScan:
         check_positive(self, "share", "lr", "temperature")
         if isinstance(self.layers, str):
             raise ValueError(f"layers is a number or a list, got {self.layers!r}")
+        if not self.layers or (isinstance(self.layers, int) and self.layers < 1):
+            raise ValueError(f"layers is at least 1, got {self.layers!r}")
 
     @property
     def samples(self) -> int:
@@ -94,6 +96,8 @@ class ActivationScan:
         classifier = zero_shot_classifier(model, clean.prompts, clean.templates)
         images = clean.images[drawn[: self.images]]
         suspect = Suspect(model, classifier, images, self.temperature)
+        if len(suspect.classes) < 2:
+            raise ValueError("the model's texts tell no two classes apart")
         with suspect.ready():
             losses = [self._losses(suspect, layer, seed) for layer in chosen]
         score = torch.stack([standing_out(own) for own in losses]).mean(dim=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -148,10 +149,17 @@ def chosen_images(name: str, available: int, count: int, seed: int) -> Tensor:
     return torch.randperm(available, generator=seeded(seed, "clean"))[:count]
 
 
-def given_to_detector(detector: ModelDetector, data: DataBundle) -> CleanData:
+def given_to_detector(
+    detector: ModelDetector, data: DataBundle, origin: Callable[[], CLIP] | None = None
+) -> CleanData:
     """Return what a detector of models says that it needs, and nothing else.
+
+    Args:
+        detector: Any; `check_detector` finds no fault.
+        data: Its clean part is the defender's.
+        origin: Loads the model that the suspect one was fine-tuned from, for one that needs it.
 
     Raises:
         ValueError: If there is no such thing.
     """
-    return given(detector, data, kind="detector")
+    return given(detector, data, origin=origin, kind="detector")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.config import presets
 from experiments.figures.study import comparable, find_studies
 from experiments.files import replacing
 from experiments.results.alarms import methods
@@ -37,7 +38,8 @@ def write_figures(runs_dir: Path, experiment: str, output: Path) -> list[Path]:
         ValueError: If there is no such folder of runs, no sweep over numbers with a finished run in
             it, or no score of both backdoored and clean models.
     """
-    draw = _roc if layout_of(experiment).diagrams == ROC else _studies
+    layout = layout_of(presets().get(experiment, experiment.upper()))
+    draw = _roc if layout.diagrams == ROC else _studies
     figures = draw(load_runs(runs_dir), load_sweeps(runs_dir), experiment, runs_dir)
     from experiments.figures.plots import png
 

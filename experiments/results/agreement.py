@@ -20,6 +20,8 @@ def check_agreement(result: Mapping[str, Any]) -> None:
     told = {"seed": result["seed"]} | {f"{part}.name": result[part]["name"] for part in _NAMED}
     detection = result.get("detection")
     told |= {} if detection is None else {"detector.name": detection["name"]}
+    if detection is None and config.get("detector") is not None:
+        raise ValueError("its config has a detector, and it has no detection")
     for key, value in told.items():
         meant = lookup(config, key.replace(".", "/"))
         if meant is not None and meant != value:

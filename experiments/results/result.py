@@ -58,7 +58,11 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
             "clean_samples": defense["clean_samples"],
             "knows": defense["knows"],
             "steps": defense["steps"],
-            "peak_memory_mib": stages["purify"].manifest["peak_memory_mib"],
+            "peak_memory_mib": max(
+                stage.manifest["peak_memory_mib"]
+                for role, stage in stages.items()
+                if role.split("/")[0] == "purify" and stage.manifest
+            ),
         },
         "identification": found,
         "verdict": defense["verdict"],

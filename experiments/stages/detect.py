@@ -71,7 +71,8 @@ def _of_model(
 ) -> dict[str, object]:
     from invertune.detector import check_text, given_to_detector
 
-    model, clean = parts.load(made["model"]), given_to_detector(detector, parts.data)
+    model = parts.load(made["model"])
+    clean = given_to_detector(detector, parts.data, lambda: parts.origin(made))
     check_text(detector, model)
     found = detector.detect(model, clean, seed=parts.seed, checkpoint=folder / CHECKPOINT)
     found.evidence.save(folder)

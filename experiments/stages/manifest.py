@@ -23,7 +23,7 @@ class Manifest(TypedDict, total=False):
         files: Path below its folder -> hash and size.
         seconds: How long it took, counted from where it went on if it was resumed.
         resumed: Whether it went on from an interrupted attempt.
-        peak_memory_mib: Most memory of the process until then.
+        peak_memory_mib: Most memory of the process meanwhile.
         versions: Of the packages that decide numbers.
     """
 

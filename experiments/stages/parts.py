@@ -146,12 +146,20 @@ class Parts:
             self.defense,
             self.data,
             poisoned=lambda: self._suspects(made),
-            origin=lambda: self.load(made[f"{_IMPLANT}model"]),
+            origin=lambda: self.origin(made),
         )
 
     def _suspects(self, made: Mapping[str, StageFolder]) -> ImageTextPairs:
         """Return the pairs that the attack trained on, without a word on which are poisoned."""
         return self.poisoned(made).pairs
+
+    def origin(self, made: Mapping[str, StageFolder]) -> CLIP:
+        """Return the model that the suspect one was fine-tuned from.
+
+        Args:
+            made: The inputs of the stage, those of the implant among them (`implant_inputs`).
+        """
+        return self.load(made[f"{_IMPLANT}model"])
 
     def poisoned(self, made: Mapping[str, StageFolder]) -> Poisoned:
         """Return the pairs that the attack trained on, with what only the attacker knows.

@@ -29,6 +29,7 @@ from experiments.stages.manifest import (
     sync,
     write_manifest,
 )
+from experiments.stages.system import forget_peak_memory
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +145,7 @@ class StageStore:
         clear(partial, CHECKPOINT)
         partial.mkdir(exist_ok=True)
         resumed = (partial / CHECKPOINT).exists()
+        forget_peak_memory()
         started = time.perf_counter()
         try:
             produce(partial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import platform
@@ -10,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Linux tells and forgets the peak of a process' resident memory here.
+_STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _PACKAGES = ("invertune", "torch", "open_clip_torch", "numpy")
 
 
@@ -49,10 +52,25 @@ def _commit() -> str | None:
     return told.stdout.strip() or None
 
 
+def forget_peak_memory() -> None:
+    """Let `peak_memory_mib` count from now on, where the system can; else it counts from before."""
+    with contextlib.suppress(OSError):
+        _FORGET.write_text("5", encoding="ascii")
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory_mib() -> float:
-    """Return the most memory that this process, or its GPU allocator, has held so far."""
+    """Return the most memory that this process, or its GPU allocator, has held.
+
+    That is since `forget_peak_memory`; outside Linux, since the process began.
+    """
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        told = _STATUS.read_text(encoding="ascii").split("VmHWM:")[1]
+        peak = int(told.split()[0]) / 1024
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         peak = max(peak, torch.cuda.max_memory_allocated() / 2**20)

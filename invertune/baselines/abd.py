@@ -92,6 +92,7 @@ class ABD:
         check_is(self, "augment", Augmentation)
         check_is(self, "augment_texts", EDA)
         check_is(self, "recipe", Recipe)
+        self.recipe.check_pairs(self.clean_samples, self.name)
 
     def work(self, classes: int) -> dict[str, Work]:
         """Return what goes through both models, at most; the number of classes is no matter."""

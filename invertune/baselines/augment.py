@@ -121,7 +121,9 @@ def each_apart(
     pixels = (images * 255).round().to(torch.uint8) if floating else images
     seeds = torch.randint(2**62, (len(pixels),), generator=generator).tolist()
     changed = []
-    with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+    # torchvision draws from the global generator, and half precision would move what it turns.
+    exact = torch.autocast(pixels.device.type, enabled=False)
+    with torch.random.fork_rng(devices=[]), exact:
         for image, seed in zip(pixels, seeds, strict=True):
             # Not `torch.manual_seed`, which would seed the generators of GPUs too.
             torch.default_generator.manual_seed(seed)

@@ -46,7 +46,7 @@ class EDA:
     def __call__(self, texts: Sequence[str], generator: torch.Generator) -> list[str]:
         """Return the texts with a few words changed, in small letters and nothing but letters.
 
-        None becomes empty: a text without any letter from a to z is returned as it is.
+        No text becomes empty: one without any letter from a to z is returned as it is.
 
         Args:
             texts: Captions.

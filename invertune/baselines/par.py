@@ -170,6 +170,7 @@ class PAR:
         check_weights(self, "threshold", "weight")
         check_is(self, "augment", NoiseAndErasing)
         check_is(self, "recipe", Recipe)
+        self.recipe.check_pairs(self.clean_samples, self.name)
 
     def work(self, classes: int) -> dict[str, Work]:
         """Return what goes through both models, at most; the number of classes is no matter."""

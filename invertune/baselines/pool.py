@@ -17,7 +17,9 @@ def nearest(features: Tensor, among: Tensor) -> Tensor:
         features: (B, D), unit norm.
         among: (P, D), unit norm.
     """
-    return among[(features @ among.T).argmax(dim=1)]
+    # In half precision near ones would be equally near.
+    with torch.autocast(features.device.type, enabled=False):
+        return among[(features.float() @ among.float().T).argmax(dim=1)]
 
 
 class Pool:
@@ -43,10 +45,7 @@ class Pool:
 
     def look_up(self, wanted: Tensor, pushed: Tensor) -> Tensor:
         """Return the neighbors of ``wanted``, (B, D), among earlier batches; then push a batch."""
-        if self.features is None:
-            self.push(pushed)
-        assert self.features is not None
-        found = nearest(wanted, self.features)
+        found = nearest(wanted, pushed if self.features is None else self.features)
         self.push(pushed)
         return found
 

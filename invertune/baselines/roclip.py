@@ -83,7 +83,7 @@ class RoCLIP:
         augment_images, augment_texts: Make the views.
         needs: The pairs that the victim trains on.
         needs_origin: The model that training starts from.
-        clean_samples: None: it has no clean data.
+        clean_samples: 0: it has no clean data.
         knows: What it is given.
     """
 

@@ -138,9 +138,10 @@ class SafeCLIP:
     The model that training starts from is trained; a finished one is not repaired, and ``model`` is
     not looked at. Whether images are compared with the captions of the same view or of the other is
     not told by the sources at hand: here it is the first view of both. One warm-up and cosine goes
-    over all epochs but the slow ones. Both kinds of batches are filled up, or cut, to whole ones by
-    half a batch at most. The epochs of each modality by itself are for a model that is not trained
-    yet: one that is loses by them what images and captions have in common.
+    over all epochs; the slow ones have a rate of their own meanwhile. Both kinds of batches are
+    filled up, or cut, to whole ones by half a batch at most. The epochs of each modality by itself
+    are for a model that is not trained yet: one that is loses by them what images and captions have
+    in common.
 
     Attributes:
         name: Name in results.
@@ -157,7 +158,7 @@ class SafeCLIP:
         augment_images, augment_texts: Make the views.
         needs: The pairs that the victim trains on.
         needs_origin: The model that training starts from.
-        clean_samples: None: it has no clean data.
+        clean_samples: 0: it has no clean data.
         knows: What it is given.
     """
 

@@ -107,6 +107,7 @@ class SSLCleansing:
         check_types(self)
         check_is(self, "detect", SSLCleanse)
         check_is(self, "recipe", Recipe)
+        self.recipe.check_pairs(self.detect.images, self.name)
         check_calls(self, "augment")
         check_numbers(self, "weights")
         if set(self.weights) != set(TERMS):

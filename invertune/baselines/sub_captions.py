@@ -113,8 +113,8 @@ class SubCaptions:
 def sub_captions(captions: Sequence[str], generator: torch.Generator) -> SubCaptions:
     """Return the sub-captions of all captions.
 
-    A caption that no other word can be put into is its own negative, and so has no say in a loss
-    that compares the two.
+    Where no other word can be put in, the negative is the positive, and has no say in a loss that
+    compares the two.
 
     Args:
         captions: Their cores are where other words are drawn from, each one as often as the others.
@@ -123,15 +123,15 @@ def sub_captions(captions: Sequence[str], generator: torch.Generator) -> SubCapt
     split = [_words(caption) for caption in captions]
     places = [core_places(words) for words in split]
     pool = sorted({words[i] for words, own in zip(split, places, strict=True) for i in own})
+    positive = [core(caption) for caption in captions]
     negative = [
-        _about_another(caption, words, own, pool, generator)
-        for caption, words, own in zip(captions, split, places, strict=True)
+        _about_another(words, own, pool, generator) or about
+        for about, words, own in zip(positive, split, places, strict=True)
     ]
-    return SubCaptions([core(caption) for caption in captions], negative)
+    return SubCaptions(positive, negative)
 
 
 def _about_another(
-    caption: str,
     words: Sequence[str],
     places: Sequence[int],
     pool: Sequence[str],
@@ -140,7 +140,7 @@ def _about_another(
     own = {words[i] for i in places}
     others = len(pool) - len(own)
     if not places or others == 0:
-        return caption
+        return ""
     place = places[int(torch.randint(len(places), (), generator=generator))]
     drawn = int(torch.randint(others, (), generator=generator))
     # The words of the caption itself are passed over.

@@ -238,6 +238,11 @@ class SSLCleanse:
         state = int(torch.randint(2**31, (), generator=seeded(seed, self.name, "clusters")))
         found = KMeans(self.clusters, n_init=self.starts, random_state=state).fit(features.numpy())
         labels = torch.from_numpy(found.labels_).long()
+        if len(labels.bincount().nonzero()) < self.clusters:
+            raise ValueError(
+                f"{self.name}: the encoder tells fewer than clusters={self.clusters} groups of "
+                f"{len(images)} images apart: take fewer"
+            )
         means = torch.stack([features[labels == k].mean(dim=0) for k in range(self.clusters)])
         return Clusters(images, features, labels, F.normalize(means, dim=1))
 

@@ -122,6 +122,10 @@ def check_objective(objective: object, recipe: Recipe, stage: str) -> None:
     execution = current()
     if execution.ranks.size == 1 and execution.chunk is None:
         return
+    if execution.ranks.size > 1 and (memory_of(objective) or guide_of(objective)):
+        raise ValueError(
+            f"{stage}: its objective remembers what one process sees; choose processes=1"
+        )
     if not getattr(objective, "divides", False):
         raise ValueError(
             f"{stage}: its objective sees a whole batch; choices: processes=1 and speed.chunk=null"

@@ -1,11 +1,12 @@
 """Learning rates of a repair, by a backdoored model and clean images that are in no table.
 
     python tests/benchmarks/rates.py cleanclip ghostencoder --lr 3e-4 1e-3
-    python tests/benchmarks/rates.py cleanclip blended --lr 1e-3 budget=paper
+    python tests/benchmarks/rates.py cleanclip blended budget=paper --lr 1e-3
 
 makes the run's backdoored model (seed 60, of no table) once, repairs it at each rate, and prints CA
 and ASR of clean images that no repair of this seed used, of a world of their own; no test image is
-looked at. Further words are overrides.
+looked at. Further words, before --lr, are
+overrides.
 """
 
 from __future__ import annotations

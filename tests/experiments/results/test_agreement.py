@@ -23,7 +23,9 @@ def _config(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_result_that_agrees_with_itself_is_read(result: Made, tmp_path: Path) -> None:
-    check_agreement({**result(), "config": _config()})
+    plain = {name: part for name, part in _config().items() if name != "detector"}
+    check_agreement({**result(), "config": plain})
+    check_agreement({**result(), "config": {**plain, "detector": None}})
     check_agreement({**result(), "config": _config(), "detection": FLAGGED})
     path = write_result(tmp_path, result())  # type: ignore[arg-type]
     assert read_result(path)["seed"] == 0
@@ -39,6 +41,7 @@ def test_a_result_that_agrees_with_itself_is_read(result: Made, tmp_path: Path) 
         (lambda r: r["data"].update(name="cc3m"), "its data.name is 'cc3m', its config's 'icons'"),
         (lambda r: r.update(detection={**FLAGGED, "name": "dao"}), "its detector.name is 'dao', i"),
         (lambda r: r.update(detection={**FLAGGED, "flagged": False}), "its detection is flagged=F"),
+        (lambda r: r.pop("detection"), "its config has a detector, and it has no detection"),
         (lambda r: r["attack"].update(poisoned=8001), "it has 8001 poisoned of 8000 pairs"),
         (lambda r: r["scores"]["clean"]["zero_shot"]["asr"].update(n=0), "asr is 0.01 of no case"),
         (lambda r: r["scores"]["clean"]["retrieval"]["asr"]["r@5"].update(n=0),
@@ -48,7 +51,7 @@ def test_a_result_that_agrees_with_itself_is_read(result: Made, tmp_path: Path) 
 def test_what_is_said_twice_is_the_same(
     change: Callable[[dict[str, Any]], None], said: str, result: Made, tmp_path: Path
 ) -> None:
-    made = {**result(), "config": _config()}
+    made = {**result(), "config": _config(), "detection": FLAGGED}
     change(made)
     path = write_result(tmp_path, made)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=said):

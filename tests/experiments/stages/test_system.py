@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -29,4 +30,15 @@ def test_the_peak_only_rises() -> None:
     block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
     after = system.peak_memory_mib()
     del block
-    assert 1 < before <= after <= system.peak_memory_mib()
+    # The system counts pages of several processors together from time to time only.
+    assert 1 < before <= after <= system.peak_memory_mib() + 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone forgets")
+def test_a_peak_of_before_is_forgotten() -> None:
+    block = bytearray(256 << 20)
+    block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
+    peak = system.peak_memory_mib()
+    del block
+    system.forget_peak_memory()
+    assert system.peak_memory_mib() < peak - 200

@@ -135,3 +135,10 @@ def test_another_transform_is_drawn_for_each_image_too() -> None:
     images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     one, other = each_apart(noisy, images, _generator())
     assert not torch.equal(one, other)
+
+
+@every
+def test_half_precision_around_it_changes_nothing(augment: ImageAugmentation) -> None:
+    plain = augment(_images(), _generator())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(augment(_images(), _generator()), plain)
