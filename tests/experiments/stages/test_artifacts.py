@@ -14,8 +14,10 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 
 def test_every_file_is_left_by_some_stage(tiny_run: Any) -> None:
+    # A run without a detector has none of its files; test_detect.py looks at them.
+    of_detectors = {artifacts.DETECTION, artifacts.SUSPICION}
     names = [value for name, value in vars(artifacts).items() if name.isupper()]
     left = {file.split("/")[0] for stage in tiny_run.made.values() for file in
             stage.manifest["files"]}  # fmt: skip
     assert len(names) > 5
-    assert set(names) <= left
+    assert set(names) - of_detectors <= left
