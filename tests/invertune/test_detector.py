@@ -61,7 +61,7 @@ def test_numbers_are_finite(numbers: tuple[float, float]) -> None:
         (OfModels(needs="poisoned_pairs"), "needs is poisoned_pairs for one that scores pairs, an"),
         (OfModels(needs="labels"), "detector mine: needs is one of images, pairs, poisoned_pairs"),
         (OfPairs(needs="images"), "for one that scores pairs, and images or pairs for one of mod"),
-        (OfPairs(), "detector mine needs poisoned_pairs, but the attack trains on no pairs: mine te"),
+        (OfPairs(), "detector mine needs poisoned_pairs, but the attack trains on no pairs: mine"),
         (3, "detector int can neither detect nor score pairs: it is no detector"),
     ],
 )
