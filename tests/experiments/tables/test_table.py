@@ -34,7 +34,7 @@ def test_markdown_has_runs_by_seed_then_their_mean(runs: Path, read: Read) -> No
     assert len({len(line) for line in lines[:-2]}) == 1
     assert lines[-1] == (
         "[95 %]: Student's t over the seeds; [95 %]w: Wilson's, over the images of all seeds "
-        "together, the wider of the two; of one seed: Wilson's"
+        "together, the wider of the two; of one share: Wilson's"
     )
     rows = read(text)
     assert [row["seed"] for row in rows] == ["0", "1", "mean of 2", "5"]

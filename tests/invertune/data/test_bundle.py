@@ -81,11 +81,13 @@ def test_ids_that_are_known_do_not_need_their_part(bundle: DataBundle) -> None:
 
 def test_the_defender_sees_no_labels(bundle: DataBundle) -> None:
     names = {field.name for field in fields(bundle.clean)}
-    assert names == {"images", "prompts", "class_names", "templates", "captions", "suspects"}
+    assert names == {"images", "prompts", "class_names", "templates", "captions", "suspects",
+                     "origin"}  # fmt: skip
     assert isinstance(bundle.clean, CleanData)
     assert torch.equal(bundle.clean.images[:], bundle.labeled_clean.images[:])
     assert bundle.clean.captions is None
     assert bundle.clean.suspects is None
+    assert bundle.clean.origin is None
     with pytest.raises(ValueError, match="given to a defense with needs=pairs only"):
         _ = bundle.clean.pairs
 
