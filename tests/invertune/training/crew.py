@@ -100,12 +100,12 @@ def run(case: Case, rank: int = 0, size: int = 1) -> dict[str, Any]:
     if case.double:
         model = model.double()
 
-    def observed(self: Optimizers, number: int) -> None:
-        if number == 0:
+    def observed(self: Optimizers, factor: float) -> None:
+        if not gradients:
             named = model.named_parameters()
             found = {name: w.grad.clone() for name, w in named if w.grad is not None}
             gradients.update(found)
-        step(self, number)
+        step(self, factor)
 
     Optimizers.step = observed  # type: ignore[method-assign]
     try:

@@ -53,7 +53,7 @@ def test_the_factor_reaches_both_optimizers(tiny: Tiny) -> None:
     recipe = replace(RECIPE, lr=1e-3, muon_lr=1e-2, warmup=0.5, warmup_from=10.0)
     optimizers = Optimizers(tiny("vit"), recipe, total_steps=4)
     assert optimizers.muon is not None
-    optimizers.step(0)
+    optimizers.step(optimizers.factor(0))
     for optimizer, lr in ((optimizers.adamw, 5.5e-3), (optimizers.muon, 5.5e-2)):
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(
             [lr] * len(optimizer.param_groups)
