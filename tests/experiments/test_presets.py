@@ -71,7 +71,7 @@ def _some_jobs(preset: str) -> list[Job]:
     jobs = _jobs(preset)
     if len(jobs) <= MOST:
         return jobs
-    return _jobs(preset, f"seed={_params(preset)['seed'].partition(',')[0]}")
+    return _jobs(preset, f"seed={str(_params(preset)['seed']).partition(',')[0]}")
 
 
 def _ids(preset: str, *words: str) -> list[str]:
