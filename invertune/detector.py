@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
-import torch
 from torch import Tensor
 
 from invertune.clip.models import CLIP
-from invertune.data.bundle import CleanData, DataBundle, ImageTextPairs
+from invertune.data.bundle import CleanData, DataBundle, ImageTextPairs, chosen_clean
 from invertune.defense import Needing, check_needs, given
 from invertune.evidence import Evidence
-from invertune.seeds import seeded
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def chosen_images(name: str, available: int, count: int, seed: int) -> Tensor:
     """
     if available < count:
         raise ValueError(f"detector {name} needs {count} clean images, got {available}")
-    return torch.randperm(available, generator=seeded(seed, "clean"))[:count]
+    return chosen_clean(available, count, seed)
 
 
 def given_to_detector(

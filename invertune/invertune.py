@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import torch
-
 from invertune.clip.models import CLIP
-from invertune.data.bundle import CleanData
+from invertune.data.bundle import CleanData, chosen_clean
 from invertune.defense import Purified
 from invertune.evidence import Evidence, Identification, Verdict
 from invertune.fields import check_counts, check_is, check_types
 from invertune.perturb.triggers import InvertedTrigger
-from invertune.seeds import seeded
 from invertune.steps import CandidateSource, Clock, Inversion, Refreshing
 from invertune.tune import ActivationTuning, Tuned
 from invertune.verify import Verification
@@ -97,8 +94,7 @@ class InverTune:
             raise ValueError(
                 f"{self.name} needs {self.clean_samples} clean images, got {len(clean.images)}"
             )
-        order = torch.randperm(len(clean.images), generator=seeded(seed, "clean"))
-        return clean.take(order[:count])
+        return clean.take(chosen_clean(len(clean.images), count, seed))
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None

@@ -125,7 +125,6 @@ class ABD:
         if origin is None:
             raise ValueError(f"{self.name} needs the original model, got none")
         pairs = chosen_pairs(clean, self.clean_samples, seed)
-        self.recipe.check_pairs(len(pairs), "purify")
         file = None if checkpoint is None else checkpoint.with_name(f"patch-{checkpoint.name}")
         with clock(_STAGE):
             patch, losses = self._made(model, origin, pairs, seed, file)

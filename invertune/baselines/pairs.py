@@ -6,13 +6,10 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from invertune.clip.models import CLIP
-from invertune.data.bundle import CleanData, ImageTextPairs
+from invertune.data.bundle import CleanData, ImageTextPairs, chosen_clean
 from invertune.defense import Purified
 from invertune.evidence import Evidence
-from invertune.seeds import seeded
 from invertune.steps import Clock
 from invertune.training.objective import Objective
 from invertune.training.recipe import Recipe
@@ -34,8 +31,7 @@ def chosen_pairs(clean: CleanData, count: int, seed: int) -> ImageTextPairs:
     """
     if len(clean.images) < count:
         raise ValueError(f"clean_samples={count}, but there are {len(clean.images)} clean pairs")
-    order = torch.randperm(len(clean.images), generator=seeded(seed, "clean"))
-    return clean.pairs.take(order[:count])
+    return clean.pairs.take(chosen_clean(len(clean.images), count, seed))
 
 
 def repaired(

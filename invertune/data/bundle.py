@@ -7,16 +7,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from invertune.data.images import Images, Pictured
 from invertune.data.mentions import mentions
 from invertune.data.names import check_words
+from invertune.seeds import seeded
 
 if TYPE_CHECKING:
     from invertune.clip.models import CLIP
 
 PARTS = ("pairs", "clean", "zero_shot", "retrieval")
+
+
+def chosen_clean(available: int, count: int, seed: int) -> Tensor:
+    """Return which of the clean images a method uses, (count,): of one seed all take the same.
+
+    Args:
+        available: How many there are.
+        count: How many it uses, at most as many; fewer ones are among more.
+        seed: Decides which.
+    """
+    return torch.randperm(available, generator=seeded(seed, "clean"))[:count]
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invertune.clip.models import CLIP
-from invertune.data.bundle import ImageTextPairs
-from invertune.detectors.neighbors import Neighbors, score_pairs
-from invertune.fields import check_counts, check_types
+from invertune.detectors.neighbors import NeighborDetector, Neighbors
 
 # Keeps the logarithm of a copy's distance, which is 0, finite.
 _OFFSET = 1e-4
@@ -39,30 +36,9 @@ def dao(neighbors: Neighbors) -> Tensor:
 
 
 @dataclass(frozen=True)
-class DAO:
-    """Score pairs by the DAO of their image features in random batches.
+class DAO(NeighborDetector):
+    """Score pairs by the DAO of their image features: how much of an outlier each is."""
 
-    Attributes:
-        name: Name in results.
-        batch_size: Pairs that are compared with each other; poisoned ones are to be few in it.
-        neighbors: k.
-    """
-
-    name: str
-    batch_size: int
-    neighbors: int
-    needs: str = "poisoned_pairs"
-    clean_samples: int = 0
-    knows: str = "nothing"
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        check_counts(self, "batch_size", "neighbors")
-
-    def scores(self, model: CLIP, pairs: ImageTextPairs, *, seed: int) -> Tensor:
-        """Return how much of an outlier every pair's image is, (N,).
-
-        Raises:
-            ValueError: If a batch has no more than ``neighbors`` + 1 pairs.
-        """
-        return score_pairs(self.name, model, pairs, self.batch_size, self.neighbors, dao, seed)
+    def score(self, neighbors: Neighbors) -> Tensor:
+        """Return `dao` of a batch."""
+        return dao(neighbors)

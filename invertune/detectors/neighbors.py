@@ -8,6 +8,7 @@ batch that has few of them, they are far from their nearest neighbors.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from invertune.clip.encode import encode_images
 from invertune.clip.models import CLIP
 from invertune.data.bundle import ImageTextPairs
+from invertune.fields import check_counts, check_types
 from invertune.progress import progress
 from invertune.seeds import seeded
 
@@ -120,3 +122,39 @@ def score_pairs(
         found = score(nearest(features[part].to(model.device, torch.float64), k))
         scores[part] = found.nan_to_num(posinf=_INFINITE).float().cpu()
     return scores
+
+
+@dataclass(frozen=True)
+class NeighborDetector(ABC):
+    """Score pairs by the neighbors of their image features in random batches.
+
+    Attributes:
+        name: Name in results.
+        batch_size: Pairs that are compared with each other; poisoned ones are to be few in it.
+        neighbors: k.
+    """
+
+    name: str
+    batch_size: int
+    neighbors: int
+    needs: str = "poisoned_pairs"
+    clean_samples: int = 0
+    knows: str = "nothing"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_counts(self, "batch_size", "neighbors")
+
+    @abstractmethod
+    def score(self, neighbors: Neighbors) -> Tensor:
+        """Return how suspicious every sample of a batch is, (B,)."""
+
+    def scores(self, model: CLIP, pairs: ImageTextPairs, *, seed: int) -> Tensor:
+        """Return the score of every pair's image, (N,).
+
+        Raises:
+            ValueError: If a batch has no more than ``neighbors`` + 1 pairs.
+        """
+        return score_pairs(
+            self.name, model, pairs, self.batch_size, self.neighbors, self.score, seed
+        )
