@@ -29,7 +29,7 @@ EXPERIMENTS = ("A1", "A2", "T1", "T2", "T3", "T4", "T5", "F1", "F2", "F3", "F4",
                "D1", "D2")  # fmt: skip
 # Studies of step 3 alone, so that steps 1 and 2 run once.
 TUNING = ("f4_sensitivity", "f4_clusters_layers", "f4_samples", "f4_steps")
-MOST = 42  # jobs that are composed of a preset; seeds alone make more of them
+MOST = 16  # jobs that are composed of a preset; of more, each value of each axis
 DEFAULT_CELL = ("attack=badnet", "defense=invertune", "seed=0")
 
 Job = tuple[str, ...]
@@ -67,11 +67,15 @@ def _jobs(preset: str, *words: str) -> list[Job]:
 
 
 def _some_jobs(preset: str) -> list[Job]:
-    """Return all jobs of a preset, of a large one those of its first seed."""
+    """Return all jobs of a preset; of a large one the first, all that differ from it in one axis,
+    and the last, which differs from it in all.
+    """
     jobs = _jobs(preset)
     if len(jobs) <= MOST:
         return jobs
-    return _jobs(preset, f"seed={str(_params(preset)['seed']).partition(',')[0]}")
+    apart = [sum(a != b for a, b in zip(job, jobs[0], strict=True)) for job in jobs]
+    near = [job for job, count in zip(jobs[:-1], apart, strict=False) if count <= 1]
+    return [*near, jobs[-1]]
 
 
 def _ids(preset: str, *words: str) -> list[str]:

@@ -54,7 +54,8 @@ def _few(step: Any) -> Any:
         effort = replace(step.effort, steps=2, images=2)
         return replace(step, effort=effort, refreshing=effort, images=4, held=4)
     efforts = [replace(effort, steps=2, images=2) for effort in step.efforts]
-    return replace(step, efforts=efforts, images=5, held=5)
+    forms = [replace(form, efforts=()) for form in step.forms]  # as little as the others
+    return replace(step, efforts=efforts, forms=forms, images=5, held=5)
 
 
 class Settled(Verification):
