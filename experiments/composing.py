@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,17 +41,25 @@ def load_config(source: ConfigSource, config_path: str) -> ConfigResult:
     path = Path(source.path, source._normalize_file_name(config_path)).resolve()
     if not path.is_file():
         raise ConfigLoadError(f"Config not found : {path}")
-    content = read_yaml(path, _loader())
-    if content is not None and not isinstance(content, dict):
-        raise ValueError(f"{path}, line 1: a config maps keys to values, got {content!r:.80}")
-    try:
-        config = OmegaConf.create(content or {})
-    except (OmegaConfBaseException, ValueError) as error:
-        raise ValueError(f"{path}: {one_line(error)}") from error
+    found = path.stat()
+    config = copy.deepcopy(_config(path, found.st_mtime_ns, found.st_size))
     header = source._get_header_dict(path.read_text(encoding="utf-8")[:512])
     return ConfigResult(source.provider, f"{source.scheme()}://{source.path}", config, header)
 
 
+@functools.cache
+def _config(path: Path, mtime_ns: int, size: int) -> DictConfig:
+    """Return what stands in a file of that age and size; a sweep composes the same ones often."""
+    content = read_yaml(path, _loader())
+    if content is not None and not isinstance(content, dict):
+        raise ValueError(f"{path}, line 1: a config maps keys to values, got {content!r:.80}")
+    try:
+        return OmegaConf.create(content or {})
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ValueError(f"{path}: {one_line(error)}") from error
+
+
+@functools.cache
 def _loader() -> Any:
     """Return OmegaConf's loader, which has to understand every interpolation too."""
 

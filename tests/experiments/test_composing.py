@@ -53,6 +53,17 @@ def own(tmp_path: Path) -> Callable[[str], list[str]]:
 TWICE = "defaults: [icons]\nclasses:\n  lemon: lemon\n  key: key\n  lemon: skull\n"
 
 
+def test_a_file_that_has_changed_is_read_anew(
+    own: Callable[[str], list[str]], tmp_path: Path
+) -> None:
+    words = own("name: first\n")
+    config = composed(words)
+    config.data.name = "changed here"
+    assert composed(words).data.name == "first"
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text("name: another\n")
+    assert composed(words).data.name == "another"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

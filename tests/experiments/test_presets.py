@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.composing import register
 from experiments.config import experiment_id, plain_config, result_id
 from experiments.stages.parts import build
 from experiments.stages.stages import list_stages
@@ -36,6 +37,7 @@ Job = tuple[str, ...]
 
 
 def _compose(*overrides: str, mode: RunMode = RunMode.RUN) -> DictConfig:
+    register()  # which reads a file once
     with initialize_config_dir(str(CONF), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
@@ -80,6 +82,13 @@ def _some_jobs(preset: str) -> list[Job]:
 
 def _ids(preset: str, *words: str) -> list[str]:
     return [result_id(_resolved(job)) for job in _jobs(preset, *words)]
+
+
+def _implants(preset: str) -> set[str]:
+    """Return the keys of the models that the runs of a preset attack."""
+    jobs = _jobs(preset, "seed=0", "attack=badnet,badclip")
+    stages = [stage for job in jobs for stage in list_stages(_resolved(job))]
+    return {stage.key.hash for stage in stages if stage.role == "implant"}
 
 
 def test_every_experiment_of_the_paper_has_a_preset() -> None:
@@ -137,13 +146,17 @@ def test_presets_share_runs() -> None:
     classification = set(_ids("t1_classification"))
     assert set(_ids("t2_retrieval")) == classification
     assert set(_ids("f2_inversion")) <= classification
+    found = [_implants(preset) for preset in ("t1_classification", "t1_defenses", "t1_training")]
+    assert len(found[0]) == 2
+    assert found[0] == found[1] == found[2]
     assert set(_ids("f1_identification", "defense=invertune")) <= classification
     assert set(_ids("f3_layers")) <= set(_ids("t5_architectures"))
     default = result_id(_resolved(DEFAULT_CELL))
     attacks = set(_ids("a1_attacks"))
     assert len(attacks & classification) == 18  # the paper's six, with no defense
     assert len(attacks & set(_ids("a2_poison_budget"))) == 9  # three attacks at the default rate
-    elsewhere = ("f4_loss_weights", "t4_targets")  # of another defense, of named targets
+    # Of other defenses, of named targets.
+    elsewhere = ("f4_loss_weights", "t1_defenses", "t1_training", "t4_targets")
     others = [preset for preset in PRESETS if preset[0] not in "acd" and preset not in elsewhere]
     assert all(default in _ids(preset) for preset in others)
 
