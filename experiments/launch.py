@@ -51,7 +51,7 @@ def launch(config: object, count: int) -> None:
     # Here, so that it outlives each of them.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     common = {
-        **os.environ, LAUNCHED: "1", "TORCHELASTIC_RUN_ID": f"invertune-{os.getpid()}",
+        **os.environ, LAUNCHED: str(os.getpid()), "TORCHELASTIC_RUN_ID": f"invertune-{os.getpid()}",
         "TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(store.port), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
         "GROUP_RANK": "0", "PYTHONPATH": _path(),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from invertune.training.distributed import Ranks
 
-LAUNCHED = "INVERTUNE_LAUNCHED"  # by us, who see which process was killed
+LAUNCHED = "INVERTUNE_LAUNCHED"  # by us, who see which process was killed: our number
 FAILED, LOST = "failed", "lost"  # what a process says that failed, or that others left alone
 _MARK = "TORCHELASTIC_RUN_ID"
 _PAUSE = 0.2
@@ -63,10 +63,10 @@ class Team:
             return None
         from torch.distributed.rendezvous import rendezvous
 
+        _watch_parent()  # without whom there is nobody to meet
         store, rank, size = next(rendezvous("env://", timeout=_ANSWER))
         local, node = os.environ["LOCAL_RANK"], os.environ.get("GROUP_RANK", "0")
         locals_ = os.environ.get("LOCAL_WORLD_SIZE", str(size))
-        _watch_parent()
         return cls(rank, size, int(local), int(locals_), int(node), store)
 
     @property
@@ -182,7 +182,8 @@ class Team:
 
 def _watch_parent() -> None:
     """End this process when the one that started it is gone, and nobody would stop it."""
-    parent = os.getppid()
+    # It may be gone already where torch took long to import.
+    parent = int(os.environ.get(LAUNCHED) or os.getppid())
 
     def watch() -> None:
         while os.getppid() == parent:

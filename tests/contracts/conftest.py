@@ -19,6 +19,7 @@ MOST = {"pairs": 24, "clean_samples": 10, "batch_size": 8, "epochs": 1, "steps":
         "noise_a_step": 8, "channels": 16, "keep_best": 1, "refresh_every": 1,
         "draws": 2, "every": 1, "in_modal_epochs": 0, "slow_epochs": 0, "clusters": 3,
         "neighbors": 3}  # fmt: skip
+FEW = 3  # of the budgets of a trigger, the smallest
 
 
 def shrunk(value: Any, name: str = "") -> Any:
@@ -26,7 +27,7 @@ def shrunk(value: Any, name: str = "") -> Any:
     if isinstance(value, dict):
         return {key: shrunk(item, key) for key, item in value.items()}
     if isinstance(value, list):
-        return [shrunk(item) for item in value]
+        return [shrunk(item) for item in (value[-FEW:] if name == "budgets" else value)]
     if name in MOST and isinstance(value, int | float):
         return min(value, MOST[name])
     return value

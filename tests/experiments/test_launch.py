@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -30,8 +31,8 @@ def members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_process_knows_who_it_is(members: Path) -> None:
     launch({"folder": str(members)}, 2)
-    assert (members / "0").read_text() == "0 0 2 1"
-    assert (members / "1").read_text() == "1 1 2 1"
+    assert (members / "0").read_text() == f"0 0 2 {os.getpid()}"
+    assert (members / "1").read_text() == f"1 1 2 {os.getpid()}"
 
 
 def test_a_process_that_is_killed_ends_them_all(members: Path) -> None:

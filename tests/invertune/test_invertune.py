@@ -54,7 +54,12 @@ def _few(step: Any) -> Any:
         effort = replace(step.effort, steps=2, images=2)
         return replace(step, effort=effort, refreshing=effort, images=4, held=4)
     efforts = [replace(effort, steps=2, images=2) for effort in step.efforts]
-    forms = [replace(form, efforts=()) for form in step.forms]  # as little as the others
+    # As little as the others, and one budget that is judged.
+    budgets = [form.budgets[-len(efforts) :] for form in step.forms]
+    forms = [
+        replace(form, efforts=(), budgets=few)
+        for form, few in zip(step.forms, budgets, strict=True)
+    ]
     return replace(step, efforts=efforts, forms=forms, images=5, held=5)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from experiments.config import CONF
 from experiments.stages import team as module
 from experiments.stages.team import Team, is_member
 from invertune.training.distributed import LostProcessError, Ranks
@@ -47,6 +51,31 @@ def test_the_first_process_says_what_comes_next(two: tuple[Team, Team]) -> None:
     assert heard == ["pretrain", "implant", "end"]
     assert (first.leads, second.leads) == (True, False)
     assert (first.ranks, second.ranks) == (Ranks(0, 2), Ranks(1, 2))
+
+
+_ORPHAN = """
+import os, time
+while os.getppid() == int(os.environ["INVERTUNE_LAUNCHED"]):
+    time.sleep(0.01)
+from experiments.stages.team import Team
+Team.met()
+"""
+_PARENT = """
+import os, subprocess, sys
+subprocess.Popen([sys.executable, "-c", sys.argv[1]],
+                 env={**os.environ, "INVERTUNE_LAUNCHED": str(os.getpid())})
+"""
+
+
+def test_a_process_whose_parent_is_gone_waits_for_nobody() -> None:
+    alone = {"TORCHELASTIC_RUN_ID": "gone", "TORCHELASTIC_USE_AGENT_STORE": "True", "RANK": "1",
+             "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+             "MASTER_PORT": "9"}  # fmt: skip
+    # What is read ends with the last process that could write it.
+    subprocess.run(
+        [sys.executable, "-c", _PARENT, _ORPHAN],
+        env={**os.environ, **alone}, cwd=CONF.parent, capture_output=True, timeout=600, check=True,
+    )  # fmt: skip
 
 
 def test_who_waits_hears_of_a_failure(two: tuple[Team, Team]) -> None:
