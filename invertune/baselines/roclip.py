@@ -10,18 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invertune.baselines.augment import ImageAugmentation
-from invertune.baselines.eda import EDA
 from invertune.baselines.pairs import repaired
 from invertune.baselines.pool import Pool
-from invertune.baselines.suspects import Views, reworded, suspects_of
+from invertune.baselines.suspects import TrainingTime, Views
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
 from invertune.defense import Purified
-from invertune.fields import check_calls, check_counts, check_is, check_types
+from invertune.fields import check_counts
 from invertune.losses import clip_loss
 from invertune.training.objective import Batch
-from invertune.training.recipe import Recipe
 
 
 class Matching:
@@ -63,8 +60,8 @@ class Matching:
         self.pool.restore(state)
 
 
-@dataclass(frozen=True)
-class RoCLIP:
+@dataclass(frozen=True, kw_only=True)
+class RoCLIP(TrainingTime):
     """Train on the suspect pairs so that no image is held to its own caption all the time.
 
     Yang, Gao and Mirzasoleiman (NeurIPS 2023). Every K-th epoch an image is compared with the
@@ -76,34 +73,16 @@ class RoCLIP:
     takes in captions only where it is used, and its text tower decays where it learns nothing.
 
     Attributes:
-        name: Name in results.
-        recipe: How to train, as the victim would have.
         pool: Captions in the pool.
         every: K.
-        augment_images, augment_texts: Make the views.
-        needs: The pairs that the victim trains on.
-        needs_origin: The model that training starts from.
-        clean_samples: 0: it has no clean data.
-        knows: What it is given.
     """
 
-    name: str
-    recipe: Recipe
     pool: int
     every: int
-    augment_images: ImageAugmentation
-    augment_texts: EDA
-    needs: str = "poisoned_pairs"
-    needs_origin: bool = True
-    clean_samples: int = 0
-    knows: str = "the training"
 
     def __post_init__(self) -> None:
-        check_types(self)
-        check_is(self, "recipe", Recipe)
+        super().__post_init__()
         check_counts(self, "pool", "every")
-        check_calls(self, "augment_images")
-        check_is(self, "augment_texts", EDA)
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None
@@ -115,10 +94,9 @@ class RoCLIP:
             NonFiniteLossError: If the loss becomes NaN or infinite.
         """
         del model
-        origin, suspects = suspects_of(clean, self.name)
-        self.recipe.check_pairs(len(suspects), self.name)
+        origin, suspects = self.start(clean)
         steps, views = len(suspects) // self.recipe.batch_size, Views(self.augment_images, seed)
         return repaired(
-            origin, reworded(suspects, self.augment_texts, seed, 0), self.recipe, seed=seed,
-            checkpoint=checkpoint, objective=Matching(Pool(self.pool), self.every, steps, views),
+            origin, self.reworded(suspects, seed), self.recipe, seed=seed, checkpoint=checkpoint,
+            objective=Matching(Pool(self.pool), self.every, steps, views),
         )  # fmt: skip

@@ -11,20 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invertune.baselines.augment import ImageAugmentation
 from invertune.baselines.cleanclip import view_loss
-from invertune.baselines.eda import EDA
 from invertune.baselines.pairs import repaired
 from invertune.baselines.pool import Pool
 from invertune.baselines.safe_pairs import Division, batches_apart, pair_similarities
-from invertune.baselines.suspects import Views, reworded, suspects_of
+from invertune.baselines.suspects import TrainingTime, Views
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, ImageTextPairs
 from invertune.defense import Purified
-from invertune.fields import check_calls, check_counts, check_is, check_shares, check_types
+from invertune.fields import check_counts, check_shares
 from invertune.losses import clip_loss
 from invertune.training.objective import Batch, Pass
-from invertune.training.recipe import Recipe
 
 
 def unimodal_loss(
@@ -125,8 +122,8 @@ class SafeTraining:
         self.division = Division.of(state["division"])
 
 
-@dataclass(frozen=True)
-class SafeCLIP:
+@dataclass(frozen=True, kw_only=True)
+class SafeCLIP(TrainingTime):
     """Train on the suspect pairs, across modalities only on those that are similar enough.
 
     Yang, Gao and Mirzasoleiman (ICML 2024). First each modality is trained by itself, on all pairs;
@@ -144,8 +141,6 @@ class SafeCLIP:
     in common.
 
     Attributes:
-        name: Name in results.
-        recipe: How to train, as the victim would have; its epochs are those of all phases.
         in_modal_epochs: Of each modality by itself.
         slow_epochs: Of both together, at ``slow_rate`` of the peak learning rate.
         slow_rate: A share.
@@ -155,15 +150,8 @@ class SafeCLIP:
         posterior: Least probability of the better component for a pair to be safe, the first time.
         growth: By how much of all pairs the safe ones become more each epoch.
         most: Largest share of safe pairs after the first time.
-        augment_images, augment_texts: Make the views.
-        needs: The pairs that the victim trains on.
-        needs_origin: The model that training starts from.
-        clean_samples: 0: it has no clean data.
-        knows: What it is given.
     """
 
-    name: str
-    recipe: Recipe
     in_modal_epochs: int
     slow_epochs: int
     slow_rate: float
@@ -172,22 +160,13 @@ class SafeCLIP:
     posterior: float
     growth: float
     most: float
-    augment_images: ImageAugmentation
-    augment_texts: EDA
-    needs: str = "poisoned_pairs"
-    needs_origin: bool = True
-    clean_samples: int = 0
-    knows: str = "the training"
 
     def __post_init__(self) -> None:
-        check_types(self)
-        check_is(self, "recipe", Recipe)
+        super().__post_init__()
         check_counts(self, "in_modal_epochs", "slow_epochs", least=0)
         check_counts(self, "bank")
         check_shares(self, "slow_rate", "posterior", "most", one=True)
         check_shares(self, "growth", zero=True, one=True)
-        check_calls(self, "augment_images")
-        check_is(self, "augment_texts", EDA)
         if self.recipe.epochs <= self.first_split:
             raise ValueError(
                 f"recipe.epochs is above in_modal_epochs + slow_epochs, {self.first_split}: safe "
@@ -212,9 +191,8 @@ class SafeCLIP:
             NonFiniteLossError: If the loss becomes NaN or infinite.
         """
         del model
-        origin, suspects = suspects_of(clean, self.name)
-        self.recipe.check_pairs(len(suspects), self.name)
-        first, other = (reworded(suspects, self.augment_texts, seed, view) for view in (0, 1))
+        origin, suspects = self.start(clean)
+        first, other = (self.reworded(suspects, seed, view) for view in (0, 1))
         training = SafeTraining(first, self, Views(self.augment_images, seed))
         made = repaired(
             origin, first, self.recipe, seed=seed, checkpoint=checkpoint, objective=training,

@@ -26,8 +26,9 @@ AUGMENT = CropAndColor(
     crop=(0.5, 1.0), jitter=(0.2, 0.2, 0.2, 0.1), jittered=0.8, gray=0.2, blur=(1e-3, 1e-2)
 )
 DEFENSE = RoCLIP(
-    "roclip", Recipe(4, 8, 3e-3, (0.9, 0.98), 0.1, 0.1, muon_lr=3e-3), 16, 2, AUGMENT, EDA(0.1, 0.1)
-)
+    name="roclip", recipe=Recipe(4, 8, 3e-3, (0.9, 0.98), 0.1, 0.1, muon_lr=3e-3), pool=16, every=2,
+    augment_images=AUGMENT, augment_texts=EDA(0.1, 0.1),
+)  # fmt: skip
 
 
 @pytest.fixture

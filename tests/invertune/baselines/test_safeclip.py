@@ -28,7 +28,7 @@ AUGMENT = CropAndColor(
 )
 RECIPE = Recipe(4, 8, 3e-3, (0.9, 0.98), 0.1, 0.1, muon_lr=3e-3)
 DEFENSE = SafeCLIP(
-    "safeclip", RECIPE, in_modal_epochs=1, slow_epochs=1, slow_rate=0.01, bank=16,
+    name="safeclip", recipe=RECIPE, in_modal_epochs=1, slow_epochs=1, slow_rate=0.01, bank=16,
     compare_views=True, posterior=0.9, growth=0.1, most=0.85, augment_images=AUGMENT,
     augment_texts=EDA(0.1, 0.1),
 )  # fmt: skip

@@ -8,9 +8,17 @@ import torch
 
 from invertune.baselines.augment import AutoAugment
 from invertune.baselines.eda import EDA
-from invertune.baselines.suspects import Views, reworded, suspects_of
+from invertune.baselines.suspects import TrainingTime, Views
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle
+from invertune.training.recipe import Recipe
+
+DEFENSE = TrainingTime(
+    name="mine",
+    recipe=Recipe(1, 8, 3e-3, (0.9, 0.98), 0.1, 0.1),
+    augment_images=AutoAugment(),
+    augment_texts=EDA(alpha=0.1, deletion=0.1),
+)
 
 
 def test_what_was_not_given_is_said_in_one_line(
@@ -18,16 +26,18 @@ def test_what_was_not_given_is_said_in_one_line(
 ) -> None:
     origin = tiny("vit")
     given = replace(plain.clean, suspects=plain.pairs, origin=origin)
-    assert suspects_of(given, "mine") == (origin, plain.pairs)
+    assert DEFENSE.start(given) == (origin, plain.pairs)
     for lacking, said in (("origin", "model to start from"), ("suspects", "pairs that a model")):
         with pytest.raises(ValueError, match=f"mine is a training-time defense.*{said}") as caught:
-            suspects_of(replace(given, **{lacking: None}), "mine")
+            DEFENSE.start(replace(given, **{lacking: None}))
         assert "\n" not in str(caught.value)
+    few = replace(given, suspects=plain.pairs.take(torch.arange(7)))
+    with pytest.raises(ValueError, match=r"mine.*8.*7"):
+        DEFENSE.start(few)
 
 
 def test_captions_are_reworded_once_for_each_view(plain: DataBundle) -> None:
-    eda = EDA(alpha=0.1, deletion=0.1)
-    first, again, other = (reworded(plain.pairs, eda, 3, view) for view in (0, 0, 1))
+    first, again, other = (DEFENSE.reworded(plain.pairs, 3, view) for view in (0, 0, 1))
     assert first.captions == again.captions
     assert first.captions != other.captions
     assert first.images is plain.pairs.images
