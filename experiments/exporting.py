@@ -10,6 +10,8 @@ import yaml
 from hydra.utils import instantiate
 
 from experiments.composing import composed_data
+from experiments.config import CONF
+from experiments.yamls import read_yaml
 
 if TYPE_CHECKING:
     from invertune.data.export import Exporter
@@ -37,7 +39,8 @@ def export_data(
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there already: name a new folder")
-    data = instantiate(composed_data(overrides), _convert_="all").load()
+    told = composed_data(overrides)
+    data = instantiate(told, _convert_="all").load()
     exporter = Exporter(data, folder.resolve(), form, shard)
     classes = {
         "_target_": "invertune.data.Classes",
@@ -46,14 +49,26 @@ def export_data(
         "templates": list(data.templates),
         "plurals": list(data.plurals),
     }
-    shared = {"name": data.name, "image_size": data.image_size, "classes": classes}
+    shared = {
+        "name": data.name, "image_size": data.image_size, "classes": classes,
+        "targets": _targets(told, data.class_names),
+    }  # fmt: skip
     where = exporter.folder / "conf" / "data"
     where.mkdir(parents=True)
-    clean = {"path": str(exporter.clean_folder())}
+    clean = {"path": str(exporter.clean())}
     return [
         _write(where / f"{layout}.yaml", {**shared, **_parts(exporter, layout), "clean": clean})
         for layout in layouts
     ]
+
+
+def _targets(told: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
+    """Return what an attack's target is drawn from in that data: its own list, or the general one.
+
+    None where a class is not among the general one's, as in a part of the world.
+    """
+    own = told.get("targets") or read_yaml(CONF / "config.yaml")["targets"]
+    return list(own) if {*own} <= {*class_names} else []
 
 
 def _parts(exporter: Exporter, layout: str) -> dict[str, dict[str, str]]:

@@ -21,6 +21,7 @@ from experiments.stages.stages import list_stages
 from experiments.stages.store import StageStore
 from experiments.stages.targets import with_target
 from experiments.stages.weighed import with_weights
+from invertune.contents import remembered
 
 if TYPE_CHECKING:
     from invertune.clip.cost import Cost
@@ -131,6 +132,7 @@ def _is_single(word: str) -> bool:
     return not override.is_sweep_override()
 
 
+@remembered()
 def make_plan(configs: Sequence[Config], measure: bool = False) -> Plan:
     """Return the plan of runs; stages that they share are counted once.
 

@@ -34,6 +34,7 @@ from experiments.sweeps.failures import forget_failure, record_failure
 from experiments.sweeps.sweeper import NODE, SweepFailedError, register
 from experiments.terminal import say
 from experiments.tracking.tracking import run_title
+from invertune.contents import remembered
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,6 +47,7 @@ class ReportedError(RuntimeError):
     """The user has read what went wrong."""
 
 
+@remembered()
 def run(cfg: DictConfig) -> Path:
     """Run what the config asks for and return the path of its ``result.json``.
 

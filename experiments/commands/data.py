@@ -12,9 +12,10 @@ from experiments.commands.sheets import draw_sheets
 from experiments.composing import composed_data
 from experiments.errors import FAILURE, report
 from experiments.terminal import printable, say
+from invertune.contents import remembered
 from invertune.data.bundle import PARTS, DataBundle
 from invertune.data.composed import ComposedData, Parts
-from invertune.data.prepared import Prepared, repeated
+from invertune.data.prepared import UNUSABLE, Prepared, repeated
 
 _NAMED = 5  # samples that are named of each part
 _ALWAYS = ("listed", "usable")
@@ -61,7 +62,7 @@ def _look(parts: Parts) -> tuple[dict[str, dict[str, int]], list[str]]:
             lines.append(f"{role}: {printable(name, 100)}: {printable(why, 120)}")
         left = len(found.unusable) - _NAMED
         if left > 0:
-            lines.append(f"{role}: and {left} more, in {parts.folder(role)}")
+            lines.append(f"{role}: and {left} more, in {parts.folder(role) / UNUSABLE}")
     return counts, lines
 
 
@@ -70,6 +71,7 @@ def _drawn(data: DataBundle) -> dict[str, dict[str, int]]:
     return {role: {"listed": len(data.ids(role)), "usable": len(data.ids(role))} for role in PARTS}
 
 
+@remembered()
 def check(overrides: Sequence[str], sheets: Path | None, count: int) -> int:
     """Read all parts, say what there is, and draw a contact sheet of each; 1 if parts overlap."""
     described = instantiate(composed_data(overrides), _convert_="all")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from experiments.planning import GPUS, SHARES, Plan, Row, expand, make_plan
 from experiments.terminal import say
@@ -89,10 +90,20 @@ def main(argv: Sequence[str]) -> int:
         "Nothing is trained, and the data need not be there.",
     )
     parser.add_argument("overrides", nargs="*", help="as of invertune run, lists of values too")
-    parser.add_argument("--gpu", nargs="+", choices=list(GPUS), default=["A100", "H100"],
-                        help="whose hours are said (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--config-dir", metavar="DIR", help="where a data/NAME.yaml of yours is")
+    known = ", ".join(GPUS)
+    parser.add_argument("--gpu", nargs="+", default=["A100", "H100"], metavar="GPU",
+                        help=f"whose hours are said, of {known} (default: A100 H100)")  # fmt: skip
     parser.add_argument("--measure", action="store_true", help="time each model on this machine")
     found = parser.parse_intermixed_args(list(argv))
-    for line in lines(make_plan(expand(found.overrides), found.measure), found.gpu):
+    # What follows --gpu may be an override all the same.
+    gpus = [word for word in found.gpu if "=" not in word]
+    unknown = [word for word in gpus if word not in GPUS]
+    if unknown or not gpus:
+        raise ValueError(f"--gpu takes some of {known}, got {', '.join(unknown) or 'none'}")
+    overrides = [*found.overrides, *(word for word in found.gpu if "=" in word)]
+    folder = found.config_dir
+    searched = [] if folder is None else [f"hydra.searchpath=['{Path(folder).resolve()}']"]
+    for line in lines(make_plan(expand([*searched, *overrides]), found.measure), gpus):
         say(line)
     return 0

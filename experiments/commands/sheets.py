@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def draw_sheets(data: DataBundle, folder: Path, count: int, columns: int = 6) ->
     Args:
         data: Whose parts are shown.
         folder: Made if it does not exist.
-        count: Pictures on a sheet; the first of the part, and all there are if fewer.
+        count: Pictures on a sheet, from all over the part, and all there are if fewer.
         columns: Pictures in a row.
 
     Raises:
@@ -34,25 +34,28 @@ def draw_sheets(data: DataBundle, folder: Path, count: int, columns: int = 6) ->
     """
     if count < 1:
         raise ValueError(f"count is a number of pictures, at least 1, got {count}")
-    first = torch.arange(min(count, len(data.pairs)))
     told = ["\n".join(own) for own in data.retrieval.captions]
-    parts: dict[str, tuple[Tensor, Sequence[str]]] = {
-        "pairs": (data.pairs.pictures(first), data.pairs.captions),
-        "clean": (data.labeled_clean.images[:count], _labels(data, data.labeled_clean)),
-        "zero_shot": (data.zero_shot.images[:count], _labels(data, data.zero_shot)),
-        "retrieval": (data.retrieval.images[:count], told),
+    clean = _labels(data, data.labeled_clean)
+    if data.labeled_clean.labels.lt(0).all():  # none that is known
+        clean = list(data.clean_captions or clean)
+    parts: dict[str, tuple[Callable[[Tensor], Tensor], Sequence[str]]] = {
+        "pairs": (data.pairs.pictures, data.pairs.captions),
+        "clean": (data.labeled_clean.images.__getitem__, clean),
+        "zero_shot": (data.zero_shot.images.__getitem__, _labels(data, data.zero_shot)),
+        "retrieval": (data.retrieval.images.__getitem__, told),
     }
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, (images, labels) in parts.items():
-        pixels = images.permute(0, 2, 3, 1).numpy()
-        sheet = contact_sheet(pixels, labels[:count], columns)
+    for name, (pictures, labels) in parts.items():
+        shown = torch.arange(min(count, len(labels))) * len(labels) // min(count, len(labels))
+        pixels = pictures(shown).permute(0, 2, 3, 1).numpy()
+        sheet = contact_sheet(pixels, [labels[i] for i in shown.tolist()], columns)
         paths.append(_save(sheet, folder / f"{name}.png"))
     return paths
 
 
 def _labels(data: DataBundle, images: LabeledImages) -> list[str]:
-    return [data.class_names[label] for label in images.labels.tolist()]
+    return [data.class_names[label] if label >= 0 else "" for label in images.labels.tolist()]
 
 
 def load_data(name: str, overrides: Sequence[str], count: int) -> DataBundle:

@@ -31,6 +31,18 @@ def stage(planner: Planner, clean: Stage, trigger: Stage | None) -> Stage:
     return planner.stage("implant", config, inputs, _produce, trains=True)
 
 
+def check_speed(parts: Parts) -> None:
+    """Find out whether the model can be trained as ``speed`` has it; reads no picture.
+
+    Raises:
+        ValueError: If it would learn something else.
+    """
+    execution, recipe = parts.execution(), getattr(parts.attack, "recipe", None)
+    if execution.chunk is not None and recipe is not None:
+        model = parts.model_spec().untrained(parts.seed)
+        execution.check_model(model, recipe.freeze_batch_norm, "implant")
+
+
 def check(parts: Parts) -> None:
     """Find what is wrong with the attack before the long work.
 

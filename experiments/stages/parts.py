@@ -204,11 +204,6 @@ class Parts:
         _ = self.device, self.execution()
         spec, data = self.model_spec(), self.data
         spec.check()
-        tokenizer = spec.tokenizer()
-        check_classes(tokenizer, data.class_names, data.prompts, data.templates)
-        check_apart(tokenizer, self.attack.texts(data), f"prompts of attack {self.attack.name}")
-        gives = self.attack.plan(self.data).poisons is not None
-        check_needs(self.defense, self.data, poisoned_pairs=gives)
         model = self.config["model"]
         config = model.get("architecture") or {}
         if model.get("open_clip_name"):
@@ -219,6 +214,13 @@ class Parts:
                 f"model {model['name']} takes images of {size} pixels, data {self.data.name} has "
                 f"{self.data.image_size}: choose another model or set data.image_size={size}"
             )
+        if spec.path is not None or spec.weights is not None:
+            spec.build(self.seed)  # weights that are not there are no matter of a long while
+        tokenizer = spec.tokenizer()
+        check_classes(tokenizer, data.class_names, data.prompts, data.templates)
+        check_apart(tokenizer, self.attack.texts(data), f"prompts of attack {self.attack.name}")
+        gives = self.attack.plan(self.data).poisons is not None
+        check_needs(self.defense, self.data, poisoned_pairs=gives)
 
 
 def _check_values(config: Config) -> None:

@@ -111,10 +111,12 @@ class Stages:
         keys = self.roles()
         if all(self.store.has(key) for key in keys.values()):
             return
+        implants = not self.store.has(keys["implant"])
+        if implants:
+            implant.check_speed(self.parts)
         self.parts.check()
         search.check(self.parts)
         detect.check(self.parts)
-        implants = not self.store.has(keys["implant"])
         if implants:
             with self.parts.execution(together=True).used():
                 implant.check(self.parts)

@@ -12,7 +12,8 @@ from experiments.config import Config
 def with_target(config: Config) -> Config:
     """Return a run's config with the attack's target named.
 
-    Where ``attack.target_label`` is null, one of ``targets`` (the data's own where it has some) is
+    Where ``attack.target_label`` is null, one of ``targets`` (the data's own where it has some, and
+    all classes of data in files where these say none) is
     drawn by the seed and the names of model and attack, so that no study rests on one class and
     runs that differ in their defense share one. The run's own config keeps the null: seeds are no
     variants of each other.
@@ -27,9 +28,19 @@ def with_target(config: Config) -> Config:
     if not isinstance(attack, Mapping) or attack.get("target_label", "") is not None:
         return config
     data = config.get("data", {})
-    targets = data.get("targets", config.get("targets"))
+    targets = data.get("targets", config.get("targets")) or _classes(data)
     drawn = draw(targets, config["seed"], config["model"]["name"], attack["name"])
     return {**config, "attack": {**attack, "target_label": drawn}}
+
+
+def _classes(data: Any) -> list[str]:
+    """Return the class names of data in files; none of other data."""
+    classes = data.get("classes") if isinstance(data, Mapping) else None
+    if not isinstance(classes, Mapping) or "_target_" not in classes:
+        return []
+    from experiments.stages.parts import build
+
+    return list(build(classes).load()[0])
 
 
 def draw(targets: Any, *names: object) -> str:

@@ -28,6 +28,7 @@ from experiments.stages.team import is_member
 from experiments.stages.weighed import with_weights
 from experiments.sweeps.failures import failed, is_complete
 from experiments.sweeps.sweep import Job, Sweep, axes_of, save_sweep, sweep_name
+from invertune.contents import remembered
 
 Plugins.instance()  # its scan runs the modules of the core plugins, which makes their classes anew
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E402
@@ -70,6 +71,7 @@ class ResumingSweeper(BasicSweeper):
         super().__init__(max_batch_size, params)
         self.retry_failed = retry_failed
 
+    @remembered()
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Plan the grid, run what is left, and return what the launcher returns.
 

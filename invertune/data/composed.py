@@ -34,7 +34,7 @@ OVERLAPS = ("refuse", "drop")
 # A sample that stands in two parts is dropped from the later one.
 _ORDER = ("zero_shot", "retrieval", "clean", "pairs")
 _NEEDS = {"pairs": ("caption",), "clean": (), "zero_shot": ("label",), "retrieval": ("caption",)}
-_VERSION = 1  # of what is kept in the cache
+_VERSION = 2  # of what is kept in the cache
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class ComposedData:
         wrong = []
         for role in PARTS:
             try:
-                getattr(self, role).find_layout()
+                getattr(self, role).check_there()
             except ValueError as error:
                 wrong.append(f"data.{role}: {error}")
         if wrong:
@@ -287,10 +287,12 @@ class Parts:
         """List a part and draw of it; what has no caption is refused where one is needed."""
         part: Part = getattr(self.data, role)
         found = part.list(self.class_names, _NEEDS[role], self._spooled(role))
-        root = part.fingerprint()[:8]
-        found = replace(found, ids=[f"{root}/{name}" for name in found.ids])
+        found = replace(found, ids=part.names_apart(found))
         if "caption" in _NEEDS[role]:
             found = _captioned(found)
+        if found.labels is not None and "label" in _NEEDS[role]:
+            _warn_of_empty(self.class_names, found.labels, role)
+        found = replace(found, total=found.offered)
         without = frozenset(self.drawn(part.apart_from).ids if part.apart_from else ())
         return part.draw(found, self.data.seed, without)
 
@@ -325,6 +327,17 @@ def _blamed(role: str) -> Iterator[None]:
         if f"{error}".startswith("data."):
             raise
         raise ValueError(f"data.{role}: {error}") from error
+
+
+def _warn_of_empty(names: Sequence[str], labels: Sequence[int], role: str) -> None:
+    """Say which classes no sample has: a class list of other classes may fit all the same."""
+    there = set(labels)
+    empty = [name for label, name in enumerate(names) if label not in there]
+    if empty:
+        log.warning(
+            "%d of %d classes have no sample in %s, first %s: is the class list that of its "
+            "labels?", len(empty), len(names), role, ", ".join(empty[:3]),
+        )  # fmt: skip
 
 
 def _captioned(listing: Listing) -> Listing:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from invertune.data.listing import Listing, Place
 
-_REFUSED = b"refused"
+_REFUSED, _TOTAL = b"refused", b"total"
 _SCHEMA = [
     ("id", pa.string()),
     ("file", pa.string()),
@@ -36,7 +36,9 @@ def save(listing: Listing, path: Path) -> None:
         "captions": [None] * count if listing.captions is None else list(listing.captions),
         "label": [None] * count if listing.labels is None else list(listing.labels),
     }
-    told = {_REFUSED: json.dumps(listing.refused).encode()}
+    told = {
+        _REFUSED: json.dumps(listing.refused).encode(), _TOTAL: str(listing.total).encode(),
+    }  # fmt: skip
     table = pa.table(columns, schema=pa.schema(_SCHEMA, metadata=told))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -52,10 +54,12 @@ def load(path: Path) -> Listing:
     names = files.dictionary.to_pylist() if len(table) else []  # a shard's name, once for all of it
     places = zip(files.indices.to_pylist() if len(table) else [], table["start"].to_pylist(),
                  table["length"].to_pylist(), strict=True)  # fmt: skip
+    told = table.schema.metadata or {}
     return Listing(
         table["id"].to_pylist(),
         [Place(names[file], start, length) for file, start, length in places],
         None if captions.null_count else captions.to_pylist(),
         None if labels.null_count else labels.to_pylist(),
-        json.loads((table.schema.metadata or {}).get(_REFUSED, b"{}")),
+        json.loads(told.get(_REFUSED, b"{}")),
+        int(told.get(_TOTAL, b"0")),
     )

@@ -68,11 +68,7 @@ class Exporter:
         """Write the pairs as pictures and ``pairs.csv`` with their paths and captions."""
         path = self._at("pairs_table/pairs.csv")
         names = self._pictures(self.data.pairs.images, path.parent, "images", "pairs as a table")
-        with path.open("w", newline="", encoding="utf-8") as handle:
-            writer = csv.writer(handle)
-            writer.writerow(["filepath", "title"])
-            writer.writerows(zip(names, self.data.pairs.captions, strict=True))
-        return path
+        return _write_table(path, names, self.data.pairs.captions)
 
     def pairs_dataset(self) -> Path:
         """Write the pairs as a folder of the library ``datasets``."""
@@ -82,11 +78,17 @@ class Exporter:
         found.save_to_disk(str(folder))
         return folder
 
-    def clean_folder(self) -> Path:
-        """Write the clean images as a folder of pictures."""
-        folder = self._at("clean/")
-        self._pictures(self.data.labeled_clean.images, folder, "", "clean as a folder")
-        return folder
+    def clean(self) -> Path:
+        """Write the clean images as a folder of pictures, with ``clean.csv`` if there are captions.
+
+        Returns:
+            That table, or the folder.
+        """
+        folder, told = self._at("clean/"), self.data.clean_captions
+        names = self._pictures(self.data.labeled_clean.images, folder, "", "clean as a folder")
+        if told is None:
+            return folder
+        return _write_table(folder / "clean.csv", names, told)
 
     def zero_shot_folders(self) -> Path:
         """Write the labeled images in a folder for each class."""
@@ -201,6 +203,14 @@ def _in_memory(rows: Callable[[], Iterator[dict[str, Any]]], features: Any) -> A
     table = list(rows())
     columns = {name: [row[name] for row in table] for name in features}
     return datasets.Dataset.from_dict(columns, features=features)
+
+
+def _write_table(path: Path, names: Sequence[str], captions: Sequence[str]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["filepath", "title"])
+        writer.writerows(zip(names, captions, strict=True))
+    return path
 
 
 def _write_json(path: Path, content: object) -> Path:

@@ -44,6 +44,8 @@ class Listing:
         captions: N lists of captions; None where there are none.
         labels: N class indices; None where there are none.
         refused: Name of what was left out -> why, such as a row without a caption.
+        total: How many there were before some of them were drawn, refused ones among them; 0 where
+            none were drawn.
     """
 
     ids: Sequence[str]
@@ -51,6 +53,12 @@ class Listing:
     captions: Sequence[Sequence[str]] | None = None
     labels: Sequence[int] | None = None
     refused: dict[str, str] = field(default_factory=dict)
+    total: int = 0
+
+    @property
+    def offered(self) -> int:
+        """How many samples there were, refused ones among them."""
+        return self.total or len(self) + len(self.refused)
 
     def __len__(self) -> int:
         return len(self.ids)

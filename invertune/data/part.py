@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from invertune.contents import fingerprint
+from invertune.contents import fingerprint, mark_of
 from invertune.data.layouts.coco import list_captions
 from invertune.data.layouts.folders import list_folder, list_labeled
 from invertune.data.layouts.hugging_face import Origin, list_dataset, read_dataset, spool
-from invertune.data.layouts.shards import find_shards, list_shards
+from invertune.data.layouts.shards import expand_range, find_shards, list_shards
 from invertune.data.layouts.tables import SEPARATORS, Columns, list_table
 from invertune.data.listing import Files, Listing, ReadBytes
 from invertune.fields import check_choices, check_counts, check_types
@@ -88,7 +88,7 @@ class Part:
             ValueError: If nothing is there, or it is nothing of the kind.
         """
         path, named = Path(self.path), self.layout != "auto"
-        there = path.exists() or "{" in self.path
+        there = path.exists() or any(Path(one).is_file() for one in expand_range(self.path))
         if not there and (self.path.startswith(HUB) or self.layout == "datasets"):
             if not _HUB.fullmatch(self.path) or self.layout not in ("auto", "datasets"):
                 raise ValueError(f"a name on the hub is hf://OWNER/NAME, got {self.path!r}")
@@ -102,6 +102,34 @@ class Part:
             wanted, got = ("folder", "file") if found in folders else ("file", "folder")
             raise ValueError(f"layout={found} reads a {wanted}, but {self.path} is a {got}")
         return found
+
+    def check_there(self) -> None:
+        """Look for everything that it names.
+
+        Raises:
+            ValueError: If something is not there, or is nothing of the kind.
+        """
+        layout = self.find_layout()
+        if layout == "shards":
+            find_shards(self.path)
+        if self.images_path is not None and not Path(self.images_path).is_dir():
+            raise ValueError(f"there is no folder {self.images_path} (images_path)")
+        if self.labels_path is not None and not Path(self.labels_path).is_file():
+            raise ValueError(f"there is no file {self.labels_path} (labels_path)")
+
+    def names_apart(self, listing: Listing) -> list[str]:
+        """Return the samples' names with a mark of their files, which no other files have.
+
+        That of a shard is its own, whichever of its neighbors are read with it.
+        """
+        if self.find_layout() != "shards":
+            mark = self.fingerprint()[:8]
+            return [f"{mark}/{name}" for name in listing.ids]
+        root = find_shards(self.path)[0].parent
+        files = {place.file for place in listing.places}
+        marks = {file: mark_of(root / file) for file in files}
+        both = zip(listing.ids, listing.places, strict=True)
+        return [f"{marks[place.file]}/{name}" for name, place in both]
 
     def _guess(self, path: Path) -> str:
         if "{" in self.path and not path.exists():

@@ -49,6 +49,7 @@ class Kind(enum.IntFlag):
     ANIMATED = 32
     TRANSPARENT = 64
     SMALL = 128
+    HUGE = 256
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,9 @@ def _opened(data: bytes, size: int) -> tuple[Image.Image, Kind]:
         kind |= Kind.SMALL
     if getattr(picture, "is_animated", False) and picture.format != "MPO":
         kind |= Kind.ANIMATED
-    if max(width, height) > HUGE:  # a decoder's own halving saves most of the memory
+    if max(width, height) > HUGE:
+        kind |= Kind.HUGE
+        # A decoder's own halving saves most of the memory.
         picture.draft("RGB", (2 * size, 2 * size))
     picture.load()
     turned = _upright(picture)

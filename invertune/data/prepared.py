@@ -42,8 +42,10 @@ _CHUNK = 64  # pictures that a thread takes at once
 # the system maps up to fifteen around it.
 _RESIDENT = 2**25
 _NAMED = 3  # broken pictures that a message names
-COMPLETE, UNUSABLE = "complete.json", "unusable.csv"
-_PIXELS = "pixels.u8"
+COMPLETE, UNUSABLE, SPECIAL = "complete.json", "unusable.csv", "special.csv"
+_PIXELS, _KINDS_FILE, _BROKEN = "pixels.u8", "kinds.u16", "broken.csv"
+# A picture that could not be read: a disk or a path may be to blame, so it is looked at again.
+_UNREAD = int(Kind.BROKEN)
 _KINDS = {kind: (kind.name or "").lower() for kind in Kind if kind is not Kind.CHECKED}
 
 
@@ -104,14 +106,14 @@ class Preparing:
             ValueError: If more than ``limit`` cannot be used.
             OSError: If the disk refuses, or has no room for the pixels.
         """
-        self._limited(role, len(listing.refused), len(listing) + len(listing.refused),
-                      listing.refused)  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):
+            _write_reasons(self.folder / UNUSABLE, listing.refused)
+            self._limited(role, len(listing.refused), listing.offered, listing.refused)
             work = _Work(self, role, listing, read)
             work.run()
-        kinds = work.kinds[:]
-        broken = {} if not (kinds & Kind.BROKEN).any() else _read_unusable(self.folder / UNUSABLE)
+            kinds, broken = work.kinds[:], work.reasons()
+            _write_reasons(self.folder / UNUSABLE, listing.refused | broken)
         self._limited(role, len(broken), len(listing), broken)
         good = np.flatnonzero((kinds & Kind.BROKEN) == 0)
         images = Images(work.source(), len(listing))
@@ -126,7 +128,7 @@ class Preparing:
         first = "; ".join(f"{name}: {why[name]}" for name in list(why)[:_NAMED])
         raise ValueError(
             f"{role}: {bad} of {count} samples ({bad / count:.1%}) cannot be used, more than "
-            f"broken_limit={self.limit:g}: {first:.300}"
+            f"broken_limit={self.limit:g}: {first:.300}; all in {self.folder / UNUSABLE}"
         )
 
 
@@ -137,7 +139,7 @@ class _Work:
         self.how, self.role, self.listing, self.read = how, role, listing, read
         count, size = len(listing), how.fitting.size
         self.shape = (count, 3, size, size)
-        self.kinds: NDArray[np.uint8] = self._mapped("kinds.u8", np.uint8, count)
+        self.kinds: NDArray[np.uint16] = self._mapped(_KINDS_FILE, np.uint16, count)
         self.contents: NDArray[np.uint64] = self._mapped("contents.u64", np.uint64, count)
         self.size = 3 * size * size  # bytes of a picture
         self._pixels: int | None = None
@@ -149,16 +151,36 @@ class _Work:
         # Pixels that were not kept before, or are gone, are not there for being looked at once.
         if self.how.keep and self._room(_PIXELS, self.size * len(self.listing)):
             self.kinds[:] = 0
-            for name in (COMPLETE, UNUSABLE):
+            for name in (COMPLETE, _BROKEN):
                 (self.how.folder / name).unlink(missing_ok=True)
+        self._forget_unread()
         if complete.is_file() and self.kinds.all():
             return
         with self._writing():
             self._read_all()
+        special = np.flatnonzero(self.kinds & ~np.uint16(Kind.CHECKED | Kind.BROKEN))
+        told = {self.listing.ids[i]: " ".join(_named(int(self.kinds[i]))) for i in special.tolist()}
+        _write_reasons(self.how.folder / SPECIAL, told)
         counted = {"listed": len(self.listing), **_counted(self.kinds)}
         partial = complete.with_suffix(".partial")
         partial.write_text(json.dumps(counted, indent=1) + "\n", encoding="utf-8")
         partial.replace(complete)
+
+    def reasons(self) -> dict[str, str]:
+        """Return why pictures cannot be used, by their names."""
+        if not (self.kinds & Kind.BROKEN).any():
+            return {}
+        return _read_reasons(self.how.folder / _BROKEN)
+
+    def _forget_unread(self) -> None:
+        """Let what could not be read be looked at as if nobody had."""
+        unread = np.flatnonzero(self.kinds == _UNREAD)
+        if not len(unread):
+            return
+        names = {self.listing.ids[i] for i in unread.tolist()}
+        path = self.how.folder / _BROKEN
+        _write_reasons(path, {n: why for n, why in _read_reasons(path).items() if n not in names})
+        self.kinds[unread] = 0
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -210,10 +232,16 @@ class _Work:
             self.kinds[i] = kind  # last: an interrupted picture is looked at again
 
     def _refuse(self, i: int, error: Exception) -> None:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else f"{error}"
-        with self._lock, (self.how.folder / UNUSABLE).open("a", newline="") as handle:
+        unread = isinstance(error, OSError)
+        why = f"{error}"
+        if isinstance(error, OSError) and error.strerror:
+            why = ": ".join(filter(None, [error.strerror, str(error.filename or "")]))
+        with (
+            self._lock,
+            (self.how.folder / _BROKEN).open("a", newline="", encoding="utf-8") as handle,
+        ):
             csv.writer(handle).writerow([self.listing.ids[i], why])
-        self.kinds[i] = Kind.CHECKED | Kind.BROKEN
+        self.kinds[i] = _UNREAD if unread else Kind.CHECKED | Kind.BROKEN
 
     def _mapped(self, name: str, kind: Any, count: int) -> Any:
         """Return a small file as an array."""
@@ -246,12 +274,16 @@ def _reserve(path: Path, size: int) -> None:
         free = os.statvfs(path.parent)
         raise OSError(
             error.errno,
-            f"no room for {size / 1e9:.1f} GB, {free.f_bavail * free.f_frsize / 1e9:.1f} GB are "
-            "free: take a smaller count, another cache folder, or keep=false",
+            f"no room for {_told(size)}, {_told(free.f_bavail * free.f_frsize)} are free: "
+            "take a smaller count, another cache folder, or keep=false",
             str(path),
         ) from error
     finally:
         os.close(handle)
+
+
+def _told(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,12 +345,29 @@ def _workers(wanted: int | None) -> int:
     return wanted or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
 
 
-def _counted(kinds: NDArray[np.uint8]) -> dict[str, int]:
+def _counted(kinds: NDArray[np.uint16]) -> dict[str, int]:
     return {name: int(((kinds & kind) != 0).sum()) for kind, name in _KINDS.items()}
 
 
-def _read_unusable(path: Path) -> dict[str, str]:
-    """Return why pictures could not be used, by their names."""
+def _named(kinds: int) -> list[str]:
+    return [name for kind, name in _KINDS.items() if kinds & kind]
+
+
+def _write_reasons(path: Path, told: dict[str, str]) -> None:
+    """Write a line for each name, or no file where there is none."""
+    if not told:
+        path.unlink(missing_ok=True)
+        return
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="", encoding="utf-8") as handle:
+        csv.writer(handle).writerows(told.items())
+    partial.replace(path)
+
+
+def _read_reasons(path: Path) -> dict[str, str]:
+    """Return what `_write_reasons` wrote, or single lines after it."""
+    if not path.is_file():
+        return {}
     with path.open(newline="", encoding="utf-8") as handle:
         return dict(_two(row) for row in csv.reader(handle))
 

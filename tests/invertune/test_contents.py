@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from invertune.contents import fingerprint
+from invertune.contents import fingerprint, remembered
 
 
 def fill(folder: Path, **files: str) -> Path:
@@ -24,6 +24,18 @@ def test_another_place_is_the_same_and_another_content_is_not(tmp_path: Path) ->
     assert fingerprint(str(one)) != fingerprint(str(two))
     fill(two, a="y")  # as long as before: of a file the bytes count
     assert fingerprint(str(one / "a")) != fingerprint(str(two / "a"))
+
+
+def test_nothing_is_read_twice_where_it_is_remembered(tmp_path: Path) -> None:
+    path = str(fill(tmp_path, a="x") / "a")
+    before = fingerprint(path)
+    with remembered():
+        assert fingerprint(path) == before
+        fill(tmp_path, a="y")
+        with remembered():  # as in a run of a sweep
+            assert fingerprint(path) == before
+        assert fingerprint(path) == before
+    assert fingerprint(path) != before
 
 
 def test_a_range_is_its_files_and_its_text(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ IMAGES = ("image", "img", "jpg", "png", "images", "picture")
 _MORE_CAPTIONS = (*CAPTIONS, "txt", "sentences", "sentences_raw", "raw")
 _SHUFFLED = 10_000  # pictures that a stream is shuffled among
 _GROUP = 256  # rows that are written at once
+_SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "testing")
+_WORD = re.compile(r"[a-z]+")
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,14 @@ class Origin:
                 found: Any = datasets.load_from_disk(str(folder))
             elif folder.exists():
                 # By the files and never by the folder: nothing in it is taken for a script.
-                files = [str(one) for one in parquet_files(folder)]
+                files = by_split(parquet_files(folder))
                 found = datasets.load_dataset("parquet", data_files=files, streaming=streaming)
             else:
                 name = self.path.removeprefix("hf://").removeprefix("datasets/")
-                found = datasets.load_dataset(name, revision=self.revision, streaming=streaming)
+                # A split that is named is all that is fetched.
+                found = datasets.load_dataset(
+                    name, revision=self.revision, split=split, streaming=streaming
+                )
         except Exception as error:  # its own errors, those of the hub and of the network
             why = " ".join(f"{error}".split())
             raise ValueError(
@@ -61,9 +67,34 @@ class Origin:
         if isinstance(found, Mapping):
             split = next(iter(found)) if split is None and len(found) == 1 else split
             if split not in found:
-                raise ValueError(f"{self.path}: split is one of {', '.join(found)}, got {split}")
+                raise ValueError(
+                    f"{self.path}: split is one of {', '.join(found)}, got {split or 'none'}"
+                )
             found = found[split]
         return found
+
+
+def by_split(files: Sequence[Path]) -> dict[str, list[str]]:
+    """Return parquet files by their splits, which their names or their folders' begin with.
+
+    As the hub has them: ``train-00000-of-00002.parquet``, ``validation/0000.parquet``. Files of
+    which one says nothing are one split, ``train``.
+    """
+    splits = [_split_of(one) for one in files]
+    if None in splits:
+        return {"train": [str(one) for one in files]}
+    found: dict[str, list[str]] = {}
+    for split, one in zip(splits, files, strict=True):
+        found.setdefault(str(split), []).append(str(one))
+    return found
+
+
+def _split_of(path: Path) -> str | None:
+    for name in (path.stem, path.parent.name):
+        word = _WORD.match(name.lower())
+        if word and word[0] in _SPLITS:
+            return word[0]
+    return None
 
 
 def parquet_files(path: Path) -> list[Path]:

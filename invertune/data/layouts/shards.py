@@ -43,11 +43,16 @@ def find_shards(path: str) -> list[Path]:
         if not found:
             raise ValueError(f"{path} holds no .tar file")
         return found
-    found = [Path(name) for name in expand_urls(path)] if "{" in path else [folder]
+    found = [Path(name) for name in expand_range(path)] or [folder]
     missing = [str(shard) for shard in found if not shard.is_file()]
     if missing:
         raise ValueError(f"{len(missing)} of {len(found)} shards are missing, first {missing[0]}")
     return found
+
+
+def expand_range(path: str) -> list[str]:
+    """Return what a path with a range in braces means; none of another path."""
+    return list(expand_urls(path)) if "{" in path else []
 
 
 def list_shards(path: str, caption: str | None = None) -> Listing:
@@ -75,7 +80,8 @@ def list_shards(path: str, caption: str | None = None) -> Listing:
         if end.why:
             refused[name] = f"the shard ends early ({end.why})"
     if not samples:
-        raise ValueError(f"{path} holds no picture in {len(shards)} shards")
+        early = f"; {next(iter(refused))}: {next(iter(refused.values()))}" if refused else ""
+        raise ValueError(f"{path} holds no picture in {len(shards)} shards{early}")
     captions = [[own.caption] if own.caption else [] for own in samples]
     labels = [own.label for own in samples if own.label is not None]
     return Listing(

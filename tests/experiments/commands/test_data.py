@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from experiments.commands.data import as_lines
+from experiments.composing import composed
 
 Inside = Callable[..., tuple[int, str, str]]
 SMALL = ["data.sizes.pairs=40", "data.sizes.clean=9", "data.sizes.zero_shot=14",
@@ -129,6 +132,36 @@ def test_an_exported_world_gives_the_same_numbers(
         scores.append(json.loads((tmp_path / shown.splitlines()[-1]).read_text())["scores"])
     assert scores[0]["clean"]["zero_shot"]["ca"]["value"] > 0.25  # chance
     assert all(other == scores[0] for other in scores[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model.path=wrong.pt"], "wrong.pt"),
+        (["model.weights=null", "data.image_size=96"], "set data.image_size=224"),
+        (["model.weights=null", "speed.chunk=4"], "chunk=4 needs a model without BatchNorm"),
+    ],
+)
+def test_what_cannot_be_is_said_before_a_picture_is_decoded(
+    inside: Inside, own: list[str], tmp_path: Path, words: list[str], said: str
+) -> None:
+    (tmp_path / "wrong.pt").write_bytes(b"no weights")
+    run = ["run", *own, "data.image_size=224", "model=rn50", "attack.pairs=30", "defense=none",
+           "attack.recipe.batch_size=10", "tracking=disabled", *words]  # fmt: skip
+    code, _, complaint = inside(*run)
+    assert code == 1
+    assert said in complaint
+    assert not list(tmp_path.rglob("kinds.u16"))
+
+
+def test_an_export_has_what_the_world_has(files: Path) -> None:
+    """A target is drawn of the same classes, and the clean images have their captions."""
+    config = yaml.safe_load((files / "conf" / "data" / "table.yaml").read_text())
+    assert config["targets"] == composed([]).targets
+    with Path(config["clean"]["path"]).open() as handle:
+        first = next(csv.DictReader(handle))
+    assert (files / "clean" / first["filepath"]).is_file()
+    assert any(name in first["title"] for name in composed([]).data.classes)
 
 
 def test_a_folder_that_is_there_is_left_alone(inside: Inside, tmp_path: Path) -> None:

@@ -71,3 +71,14 @@ def test_bad_input_is_one_line(inside: Inside) -> None:
     assert code == 1
     assert "set data.zero_shot.expected" in complaint
     assert complaint.count("\n") == 1
+    code, _, complaint = inside("plan", "--gpu", "H1000", "attack=badnet")
+    assert (code, complaint.count("\n")) == (1, 1)
+    assert "--gpu takes some of V100, RTX 3090" in complaint
+
+
+def test_overrides_may_follow_the_names_of_gpus(inside: Inside) -> None:
+    code, shown, complaint = inside("plan", "--gpu", "A100", "V100", "attack=sig", "defense=none")
+    assert code == 0, complaint
+    assert "A100 (" in shown
+    assert "V100 (" in shown
+    assert "H100 (" not in shown

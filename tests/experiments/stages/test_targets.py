@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +65,17 @@ def test_the_target_decides_the_implant_and_not_the_clean_model() -> None:
     assert keys[0] == keys[1]
     assert keys[0]["pretrain"] == keys[2]["pretrain"]
     assert keys[0]["implant"] != keys[2]["implant"]
+
+
+def test_data_in_files_without_targets_has_all_its_classes(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("zebra\nowl\n")
+    classes = {"_target_": "invertune.data.Classes", "path": str(tmp_path / "classes.txt")}
+    drawn = set()
+    whole = _config()
+    for seed in range(12):
+        config = {**whole, "seed": seed, "data": {"targets": [], "classes": classes}}
+        drawn.add(with_target(config)["attack"]["target_label"])
+    assert drawn == {"zebra", "owl"}
 
 
 @pytest.mark.parametrize("targets", [None, [], "lemon", [3]])

@@ -41,7 +41,7 @@ def written(world: DataBundle, tmp_path_factory: pytest.TempPathFactory) -> dict
     split, _ = to.retrieval_split()
     return {
         "classes": Classes(path=str(to.classes()), templates=list(world.templates)),
-        "clean": Part(str(to.clean_folder())),
+        "clean": Part(str(to.clean().parent)),
         "pairs": {"shards": Part(str(to.pairs_shards())), "table": Part(str(to.pairs_table())),
                   "datasets": Part(str(to.pairs_dataset()))},
         "zero_shot": {"shards": Part(str(to.zero_shot_folders())),
@@ -100,6 +100,12 @@ def test_a_subset_is_drawn_by_the_seed_and_another_part_apart_from_it(make: Make
     assert ids != list(make(pairs=half, seed=1).load().pairs.ids)
     assert data.clean_captions is not None  # of the same shards
     assert len(data.captioned_clean.pairs) == 25
+    # A shard's samples have one name, whichever of its neighbors are read with it.
+    one = str(min(Path(shards.path).glob("*.tar")))
+    first = dataclasses.replace(shards, path=one, apart_from="pairs")
+    apart = make(pairs=half, clean=first).load()
+    assert 0 < len(apart.labeled_clean.ids) < 25
+    assert not {*ids} & {*apart.labeled_clean.ids}
     more = dataclasses.replace(rest, count=31)
     with pytest.raises(ValueError, match=r"data.clean: .* has 30 usable samples, 31 are wanted"):
         make(pairs=half, clean=more).load().ids("clean")
@@ -145,6 +151,12 @@ def test_a_part_without_what_it_needs(make: Make, written: dict[str, Any]) -> No
         _ = make(pairs=folder).load().pairs
     with pytest.raises(ValueError, match=r"data.zero_shot: .*labeled pictures lie in a folder"):
         _ = make(zero_shot=folder).load().zero_shot
+    with pytest.raises(ValueError, match=r"data.clean: there is no folder lost \(images_path\)"):
+        make(clean=dataclasses.replace(folder, images_path="lost")).load()
+    with pytest.raises(ValueError, match=r"data.clean: there is no file lost \(labels_path\)"):
+        make(clean=dataclasses.replace(folder, labels_path="lost")).load()
+    with pytest.raises(ValueError, match=r"data.pairs: there is no lost-\{0\.\.2\}\.tar"):
+        make(pairs=Part("lost-{0..2}.tar")).load()
     with pytest.raises(ValueError, match=r"layout=table reads a file, but .* is a folder"):
         make(pairs=dataclasses.replace(folder, layout="table")).load()
     with pytest.raises(ValueError, match=r"layout=folder reads a folder, but .* is a file"):
@@ -161,6 +173,16 @@ def test_empty_captions_are_refused_up_to_the_limit(make: Make, tmp_path: Path) 
     assert len(data.pairs) == 59
     with pytest.raises(ValueError, match=r"1 of 60 samples \(1.7%\) cannot be used.*no caption"):
         _ = make(pairs=Part(str(own)), broken_limit=0.01).load().pairs
+
+
+def test_a_class_without_a_sample_is_said(
+    make: Make, written: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    classes = written["classes"]
+    names = [line.split("\t")[0] for line in Path(classes.path).read_text().splitlines()]
+    more = dataclasses.replace(classes, path=None, names=[*names, "whale"])
+    assert len(make(classes=more).load().zero_shot) == 30
+    assert "1 of 7 classes have no sample in zero_shot, first whale" in caplog.text
 
 
 def test_wrong_fields(make: Make) -> None:

@@ -18,7 +18,15 @@ from PIL import Image
 from invertune.data import prepared
 from invertune.data.listing import Files, Listing, Place, ReadBytes
 from invertune.data.pictures import Fitting
-from invertune.data.prepared import COMPLETE, UNUSABLE, Prepared, Preparing, repeated, shared
+from invertune.data.prepared import (
+    COMPLETE,
+    SPECIAL,
+    UNUSABLE,
+    Prepared,
+    Preparing,
+    repeated,
+    shared,
+)
 
 SIDE = 8
 
@@ -94,12 +102,31 @@ def test_too_many_stop_the_run(folder: Path) -> None:
     assert f"{caught.value}" == (
         "data.pairs: 2 of 10 samples (20.0%) cannot be used, more than broken_limit=0.1: "
         "3.png: no picture in one of JPEG, PNG, WEBP, GIF, BMP, TIFF; "
-        "5.png: No such file or directory"
+        f"5.png: No such file or directory: {folder}/5.png; all in {folder}/cache/{UNUSABLE}"
     )
+    assert (folder / "cache" / UNUSABLE).read_text().count("\n") == 2
     assert len(prepare(folder, limit=0.2)("x", listing(), Files(folder)).listing) == 8
     refused = listing(refused={"line 7": "no path", "line 9": "no path"})
     with pytest.raises(ValueError, match=r"2 of 12 samples \(16.7%\) cannot be used"):
         prepare(folder)("data.pairs", refused, Files(folder))
+    assert (folder / "cache" / UNUSABLE).read_text() == "line 7,no path\nline 9,no path\n"
+    # What was refused is a share of all that there was, not of what was drawn.
+    drawn = listing(2, refused={"line 7": "no path"}, total=100)
+    assert len(prepare(folder / "own")("data.pairs", drawn, Files(folder)).listing) == 2
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_could_not_be_read_is_looked_at_again(folder: Path, keep: bool) -> None:
+    moved, how = folder / "5.elsewhere", prepare(folder, keep=keep)
+    (folder / "5.png").rename(moved)
+    with pytest.raises(ValueError, match="2 of 10"):
+        how("data.pairs", listing(), Files(folder))
+    moved.rename(folder / "5.png")
+    found = how("data.pairs", listing(), Files(folder))
+    assert list(found.unusable) == ["3.png"]
+    assert found.images[:][:, 0, 0, 0].tolist() == [20 * i for i in range(10) if i != 3]
+    assert found.counts["broken"] == 1
+    assert (how.folder / UNUSABLE).read_text().startswith("3.png,")
 
 
 def _counting(read: ReadBytes, seen: list[str], stop: int = -1) -> ReadBytes:
@@ -140,7 +167,7 @@ def test_pixels_that_were_not_kept_are_read_again(folder: Path) -> None:
     kept = how("x", listing(), _counting(Files(folder), seen))
     assert len(seen) == 10
     assert torch.equal(kept.images[:], plain.images[:])
-    for name in ("pixels.u8", "kinds.u8"):
+    for name in ("pixels.u8", "kinds.u16"):
         (how.folder / name).unlink()
         again = how("x", listing(), _counting(Files(folder), seen))
         assert torch.equal(again.images[:], plain.images[:])
@@ -160,7 +187,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_left(
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     how = prepare(folder)
-    with pytest.raises(OSError, match=r"no room for 0.0 GB, .* keep=false"):
+    with pytest.raises(OSError, match=r"no room for 0.00192 MB, .* keep=false"):
         how("data.pairs", listing(), Files(folder))
     assert not (how.folder / "pixels.u8").exists()
     assert not (how.folder / UNUSABLE).exists()
@@ -195,4 +222,6 @@ def test_kinds_are_counted(folder: Path) -> None:
     (folder / "0.png").write_bytes(png(7, "L"))
     found = prepare(folder)("x", listing(3), Files(folder))
     assert found.counts == {"listed": 3, "broken": 0, "grey": 1, "cmyk": 0, "turned": 0,
-                            "animated": 0, "transparent": 0, "small": 3}  # fmt: skip
+                            "animated": 0, "transparent": 0, "small": 3, "huge": 0}  # fmt: skip
+    told = (folder / "cache" / SPECIAL).read_text().splitlines()
+    assert told == ["0.png,grey small", "1.png,small", "2.png,small"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from invertune.contents import fingerprint
 from invertune.data.layouts.folders import list_folder, list_labeled
 
 NAMES = ("cat", "ice cream", "dog")
@@ -32,6 +34,34 @@ def test_folders_name_classes(tmp_path: Path) -> None:
     fill(tmp_path, "bird/1.jpg")
     with pytest.raises(ValueError, match=r"folders in .* got 'bird'"):
         list_folder(tmp_path, NAMES)
+
+
+def test_links_to_folders_are_followed_but_not_back(tmp_path: Path) -> None:
+    fill(tmp_path / "all", "n1/1.jpg", "n2/2.jpg")
+    own = fill(tmp_path / "own", "cat/0.jpg")
+    (own / "dog").symlink_to(tmp_path / "all" / "n2")
+    (own / "cat" / "around").symlink_to(own)
+    assert list(list_folder(own, NAMES).ids) == ["cat/0.jpg", "dog/2.jpg"]
+    assert fingerprint(str(own)) != fingerprint(str(own / "cat"))
+
+
+def test_a_name_that_is_no_text_is_said(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    try:
+        Path(os.fsdecode(path)).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(ValueError, match=r"a name is text in UTF-8, got b'caf\\xe9.jpg'"):
+        list_folder(tmp_path)
+
+
+def test_a_picture_without_a_line_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path / "flat", "1.jpg", "2.jpg", "3.jpg")
+    (tmp_path / "labels.txt").write_text("2.jpg 0\n1.jpg 2\n")
+    found = list_labeled(tmp_path / "flat", tmp_path / "labels.txt", NAMES)
+    assert list(found.ids) == ["2.jpg", "1.jpg"]
+    assert "no line for 1 pictures" in caplog.text
+    assert "first 3.jpg" in caplog.text
 
 
 def test_loose_pictures_have_no_label(tmp_path: Path) -> None:

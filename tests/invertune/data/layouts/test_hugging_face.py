@@ -61,12 +61,40 @@ def test_splits_and_columns_are_named(tmp_path: Path) -> None:
     both.save_to_disk(str(tmp_path / "both"))
     path = str(tmp_path / "both")
     assert len(list_dataset(Origin(path, "test"), Columns())) == 1
-    with pytest.raises(ValueError, match="split is one of train, test, got None"):
+    with pytest.raises(ValueError, match="split is one of train, test, got none"):
         list_dataset(Origin(path), Columns())
     with pytest.raises(ValueError, match="but no alt: name the caption column"):
         list_dataset(Origin(path, "test"), Columns(caption="alt"))
     with pytest.raises(ValueError, match=r"holds no \.parquet file"):
         parquet_files(tmp_path / "cache")
+
+
+def test_parquet_files_are_of_the_splits_that_they_are_named_after(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    (files / "data").mkdir(parents=True)
+    made().to_parquet(str(files / "data" / "train-00000-of-00001.parquet"))
+    made().select([1, 2]).to_parquet(str(files / "data" / "validation-00000-of-00002.parquet"))
+    made().select([3]).to_parquet(str(files / "data" / "validation-00001-of-00002.parquet"))
+    assert len(list_dataset(Origin(str(files), "validation"), Columns())) == 3
+    assert len(list_dataset(Origin(str(files), "train"), Columns())) == 4
+    with pytest.raises(ValueError, match="split is one of train, validation, got none"):
+        list_dataset(Origin(str(files)), Columns())
+    made().to_parquet(str(files / "more.parquet"))  # of no split: all of them are one
+    assert len(list_dataset(Origin(str(files)), Columns())) == 11
+
+
+def test_a_split_of_the_hub_is_all_that_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def load(name: str, **options: Any) -> Any:
+        asked.update(options, name=name)
+        return made()
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    Origin("hf://owner/name", "validation").open(streaming=True)
+    assert asked == {
+        "name": "owner/name", "revision": None, "split": "validation", "streaming": True,
+    }  # fmt: skip
 
 
 def test_what_is_nowhere_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
