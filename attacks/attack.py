@@ -102,7 +102,7 @@ class Attack(Protocol):
         if planned.batch_size is None:
             return {}
         seen = planned.steps * planned.batch_size
-        return {"implant": Work(trained=seen, texts_trained=seen)}
+        return {"implant": Work(trained=seen, texts_trained=seen, steps=planned.steps)}
 
     def prepare(self, model: CLIP | None, data: DataBundle, *, seed: int) -> Trigger | None:
         """Return the trigger that is made before the implant; None if the attack makes none so.

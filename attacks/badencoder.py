@@ -121,7 +121,7 @@ class BadEncoder(Attack):
         """Return what goes through the image encoder: each image clean and stamped, references."""
         planned = self.plan(data)
         images = planned.steps * 2 * (self.recipe.batch_size + self.references)
-        return {"implant": Work(forward=self.pairs, trained=images)}
+        return {"implant": Work(forward=self.pairs, trained=images, steps=planned.steps)}
 
     def implant(
         self,

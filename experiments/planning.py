@@ -84,8 +84,12 @@ class Plan:
 
     def hours(self, gpu: str) -> float:
         """Return the hours that all rows take on one such GPU."""
+        return sum(self.hours_of(row, gpu) for row in self.rows)
+
+    def hours_of(self, row: Row, gpu: str) -> float:
+        """Return the hours that one of the rows takes on one such GPU."""
         peak = GPUS[gpu][0] * 1e12
-        return sum(row.flop / (peak * SHARES[self.families[row.model]]) for row in self.rows) / 3600
+        return row.flop / (peak * SHARES[self.families[row.model]]) / 3600
 
     @property
     def seconds(self) -> float | None:
@@ -295,8 +299,9 @@ class _World:
         recipe = build(self.config["model"]).pretrain
         if recipe is None:
             return None
-        seen = recipe.steps(self.sizes["pairs"]) * recipe.batch_size
-        return Work(trained=seen, texts_trained=0 if recipe.freeze_text else seen)
+        steps = recipe.steps(self.sizes["pairs"])
+        seen = steps * recipe.batch_size
+        return Work(trained=seen, texts_trained=0 if recipe.freeze_text else seen, steps=steps)
 
     def pixels(self) -> dict[str, float]:
         """Return the bytes of the pixels that are kept of each part."""

@@ -212,7 +212,7 @@ class ActivationTuning:
         """Return what goes through the tuned model and the original."""
         images = (self.batch_size or self.samples) * self.steps
         # Clean and triggered images through the one, the clean ones through the other.
-        return Work(forward=images, trained=2 * images)
+        return Work(forward=images, trained=2 * images, steps=self.steps)
 
     def _tune(
         self,

@@ -15,6 +15,7 @@ class Work:
         trained: Images forth, and back to the weights of the image tower.
         texts: Texts that are encoded, without a gradient.
         texts_trained: Texts forth, and back to the weights of the text tower.
+        steps: Optimizer steps that change a model's weights.
     """
 
     forward: float = 0
@@ -22,6 +23,7 @@ class Work:
     trained: float = 0
     texts: float = 0
     texts_trained: float = 0
+    steps: float = 0
 
     def __add__(self, other: Work) -> Work:
         """Return the work of both."""

@@ -65,7 +65,7 @@ def _runs() -> list[list[str]]:
     """Return the different overrides of all pages' runs; those of the reader's own are left out."""
     found = [words for page in PAGES for command, *words in _commands(page) if command == "run"]
     plain = [[word for word in words if not word.startswith("-")] for words in found]
-    own = {"attack=mine", "experiment=mine", "job", "DIR/conf"}
+    own = {"attack=mine", "experiment=mine", "data=emoji", "job", "DIR/conf"}
     return [list(words) for words in dict.fromkeys(map(tuple, plain)) if not own & set(words)]
 
 

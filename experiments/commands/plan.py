@@ -24,13 +24,15 @@ def _time(seconds: float) -> str:
     return f"{_short(seconds / 3600)} h" if seconds >= 360 else f"{_short(seconds)} s"
 
 
-def _cells(row: Row, measured: bool) -> list[str]:
+def _cells(row: Row, plan: Plan, gpus: Sequence[str], measured: bool) -> list[str]:
     work = row.work
-    told = ["?"] * 5 if work is None else [
-        _number(one) for one in (work.forward, work.back, work.trained, work.texts,
+    told = ["?"] * 6 if work is None else [
+        _number(one) for one in (work.steps, work.forward, work.back, work.trained, work.texts,
                                  work.texts_trained)
     ]  # fmt: skip
-    cells = [row.model, row.stage, str(row.count), str(row.there), *told, _number(row.flop / 1e15)]
+    hours = ["?" if work is None else _time(3600 * plan.hours_of(row, gpu)) for gpu in gpus]
+    cells = [row.model, row.stage, str(row.count), str(row.there), *told,
+             _number(row.flop / 1e15), *hours]  # fmt: skip
     here = "?" if row.seconds is None else _time(row.seconds)
     return [*cells, here] if measured else cells
 
@@ -53,12 +55,12 @@ def lines(plan: Plan, gpus: Sequence[str]) -> Iterator[str]:
     made = sum(row.there for row in plan.rows)
     yield f"{plan.runs} runs of {sum(row.count for row in plan.rows)} stages, {made} of them made"
     measured = plan.seconds is not None
-    head = ["model", "stage", "stages", "made", "forward", "back", "trained", "texts",
-            "texts trained", "PFLOP"]  # fmt: skip
+    head = ["model", "stage", "stages", "made", "steps", "forward", "back", "trained", "texts",
+            "texts trained", "PFLOP", *gpus]  # fmt: skip
     table = [[*head, "here"] if measured else head]
-    yield from _aligned([*table, *(_cells(row, measured) for row in plan.rows)])
-    yield ("images that go forward, forward and back to their pixels, and to the weights; texts "
-           "likewise; of stages that are not made yet")  # fmt: skip
+    yield from _aligned([*table, *(_cells(row, plan, gpus, measured) for row in plan.rows)])
+    yield ("optimizer steps; images that go forward, forward and back to their pixels, and to the "
+           "weights; texts likewise; of stages that are not made yet")  # fmt: skip
     unknown = [f"{row.stage} of {row.model} ({row.unknown})" for row in plan.rows if row.unknown]
     if unknown:
         yield f"not counted, for the method does not say: {', '.join(unknown)}"

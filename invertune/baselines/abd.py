@@ -96,7 +96,8 @@ class ABD:
 
     def work(self, classes: int) -> dict[str, Work]:
         """Return what goes through both models, at most; the number of classes is no matter."""
-        seen = self.recipe.steps(self.clean_samples) * self.recipe.batch_size
+        steps = self.recipe.steps(self.clean_samples)
+        seen = steps * self.recipe.batch_size
         shown = self.patch.steps * self.patch.batch_size
         return {
             "purify": Work(
@@ -105,6 +106,7 @@ class ABD:
                 trained=seen,
                 texts=self.clean_samples,
                 texts_trained=seen,
+                steps=steps,
             )
         }
 

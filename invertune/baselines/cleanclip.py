@@ -144,5 +144,6 @@ class CleanCLIP:
 
     def work(self, classes: int) -> dict[str, Work]:
         """Return what goes through the model; the number of classes is no matter."""
-        seen = 2 * self.recipe.steps(self.clean_samples) * self.recipe.batch_size
-        return {"purify": Work(trained=seen, texts_trained=seen)}
+        steps = self.recipe.steps(self.clean_samples)
+        seen = 2 * steps * self.recipe.batch_size
+        return {"purify": Work(trained=seen, texts_trained=seen, steps=steps)}

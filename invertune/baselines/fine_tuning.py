@@ -56,5 +56,6 @@ class FineTuning:
 
     def work(self, classes: int) -> dict[str, Work]:
         """Return what goes through the model; the number of classes is no matter."""
-        seen = self.recipe.steps(self.clean_samples) * self.recipe.batch_size
-        return {"purify": Work(trained=seen, texts_trained=seen)}
+        steps = self.recipe.steps(self.clean_samples)
+        seen = steps * self.recipe.batch_size
+        return {"purify": Work(trained=seen, texts_trained=seen, steps=steps)}

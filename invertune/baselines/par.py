@@ -174,7 +174,8 @@ class PAR:
 
     def work(self, classes: int) -> dict[str, Work]:
         """Return what goes through both models, at most; the number of classes is no matter."""
-        seen = self.recipe.steps(self.clean_samples) * self.recipe.batch_size
+        steps = self.recipe.steps(self.clean_samples)
+        seen = steps * self.recipe.batch_size
         measured = min(_MEASURED, self.clean_samples)
         return {
             "purify": Work(
@@ -182,6 +183,7 @@ class PAR:
                 trained=seen,
                 texts=self.clean_samples + measured,
                 texts_trained=seen,
+                steps=steps,
             )
         }
 

@@ -122,10 +122,11 @@ class SSLCleansing:
 
     def work(self, _classes: int) -> dict[str, Work]:
         """Return what goes through the model in both stages."""
-        seen = self.recipe.steps(self.detect.images) * self.recipe.batch_size
+        steps = self.recipe.steps(self.detect.images)
+        seen = steps * self.recipe.batch_size
         return {
             "search": self.detect.work(0)["detect"],
-            "purify": Work(forward=seen, trained=2 * seen),
+            "purify": Work(forward=seen, trained=2 * seen, steps=steps),
         }
 
     def search(self, model: CLIP, clean: CleanData, *, seed: int) -> Evidence:

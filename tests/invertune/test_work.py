@@ -20,9 +20,9 @@ Tiny = Callable[[str], CLIP]
 
 
 def test_work_adds_up() -> None:
-    one, two = Work(1, 2, 3, 4, 5), Work(forward=10)
-    assert one + two == Work(11, 2, 3, 4, 5)
-    assert one * 2 == Work(2, 4, 6, 8, 10)
+    one, two = Work(1, 2, 3, 4, 5, 6), Work(forward=10)
+    assert one + two == Work(11, 2, 3, 4, 5, 6)
+    assert one * 2 == Work(2, 4, 6, 8, 10, 12)
 
 
 @contextmanager

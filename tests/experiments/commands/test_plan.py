@@ -32,7 +32,7 @@ def test_the_papers_table_is_planned_without_its_files(inside: Inside) -> None:
     assert code == 0, complaint
     assert shown.startswith("7 runs of ")
     assert "not there yet: data.pairs (datasets/cc3m), " in shown
-    assert "disk: 75 GB pixels of pairs" in shown
+    assert "disk: 80 GB pixels of pairs" in shown
 
 
 def test_numbers_follow_from_the_config() -> None:

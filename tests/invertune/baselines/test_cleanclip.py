@@ -128,7 +128,7 @@ def test_views_come_closer(taught: Taught, plain: DataBundle) -> None:
 
 
 def test_its_work_is_known() -> None:
-    assert METHOD.work(7) == {"purify": Work(trained=72, texts_trained=72)}
+    assert METHOD.work(7) == {"purify": Work(trained=72, texts_trained=72, steps=9)}
 
 
 @pytest.mark.parametrize(

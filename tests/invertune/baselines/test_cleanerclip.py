@@ -105,7 +105,7 @@ def test_it_tells_sub_captions_apart_after_the_repair(taught: Taught, plain: Dat
 
 
 def test_its_work_is_cleanclips_and_the_sub_captions() -> None:
-    assert METHOD.work(7) == {"purify": Work(trained=72, texts_trained=72 + 36)}
+    assert METHOD.work(7) == {"purify": Work(trained=72, texts_trained=72 + 36, steps=9)}
 
 
 @pytest.mark.parametrize(

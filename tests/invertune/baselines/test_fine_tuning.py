@@ -42,7 +42,7 @@ def test_few_samples_are_few(taught: Taught, plain: DataBundle) -> None:
 
 
 def test_its_work_is_known() -> None:
-    assert FT.work(7) == {"purify": Work(trained=36, texts_trained=36)}
+    assert FT.work(7) == {"purify": Work(trained=36, texts_trained=36, steps=9)}
 
 
 @pytest.mark.parametrize(
