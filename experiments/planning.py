@@ -314,9 +314,12 @@ class _World:
         if not reads_files(self.data):
             yield from self.data["sizes"].items()
             return
+        from invertune.data.layouts.shards import expand_range
+
         for role in _PARTS:
             part = self.data[role]
-            there = Path(part["path"]).exists() or "{" in part["path"]
+            path = str(part["path"])
+            there = any(Path(one).exists() for one in (path, *expand_range(path)))
             if not there:
                 self.missing.append(f"data.{role} ({part['path']})")
             count = part.get("count") or part.get("expected")

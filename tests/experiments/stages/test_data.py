@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from experiments.composing import composed
 from experiments.stages.data import further, of_parts, whole, without_places
 
 ROLES = ("pairs", "clean", "zero_shot", "retrieval")
@@ -54,6 +55,13 @@ def test_more_clean_images_of_a_drawn_world_decide_only_what_reads_them() -> Non
     assert further(more, "clean") == {"data": {"more_clean": 5}}
     assert further({**drawn, "more_clean": 0}, "clean") == {}
     assert without_places(more) == more
+
+
+def test_broken_pictures_leave_the_attacks_their_pairs() -> None:
+    """Of what is drawn so many may be broken that there are just as many as an attack takes."""
+    config = composed(["data=cc3m", "model=rn50", "attack=badnet"])
+    drawn, limit = config.data.pairs.count, config.data.broken_limit
+    assert drawn * (1 - limit) >= config.attack.pairs == 500_000
 
 
 def test_a_card_says_nothing_of_folders(tmp_path: Path) -> None:
