@@ -38,9 +38,9 @@ def _classes(data: Any) -> list[str]:
     classes = data.get("classes") if isinstance(data, Mapping) else None
     if not isinstance(classes, Mapping) or "_target_" not in classes:
         return []
-    from experiments.stages.parts import build
+    from hydra.utils import instantiate
 
-    return list(build(classes).load()[0])
+    return list(instantiate(dict(classes), _convert_="all").load()[0])
 
 
 def draw(targets: Any, *names: object) -> str:

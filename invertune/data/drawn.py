@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,8 +44,26 @@ def save(listing: Listing, path: Path) -> None:
     table = pa.table(columns, schema=pa.schema(_SCHEMA, metadata=told))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    pq.write_table(table, partial)
+    with told_where(partial):
+        pq.write_table(table, partial)
     partial.replace(path)
+
+
+@contextlib.contextmanager
+def told_where(path: Path) -> Iterator[None]:
+    """Say which file cannot be written, which pyarrow does not, and leave nothing of it.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        why = " ".join(f"{error}".split())
+        raise OSError(
+            f"{path} cannot be written, take another cache folder if the disk is full: {why:.200}"
+        ) from error
 
 
 def load(path: Path) -> Listing:

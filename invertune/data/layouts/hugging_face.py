@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from invertune.data.drawn import told_where
 from invertune.data.labels import to_labels
 from invertune.data.layouts.tables import CAPTIONS, LABELS, Columns, is_caption
 from invertune.data.listing import Listing, Place, ReadBytes
@@ -177,8 +178,9 @@ def spool(origin: Origin, columns: Columns, count: int, seed: int, path: Path) -
     try:
         for rows in _grouped(progress(found, f"stream {origin.path}", total=count)):
             table = pa.table({name: [_plain(row[name]) for row in rows] for name in kept})
-            writer = writer or pq.ParquetWriter(partial, table.schema)
-            writer.write_table(table)
+            with told_where(partial):
+                writer = writer or pq.ParquetWriter(partial, table.schema)
+                writer.write_table(table)
     finally:
         if writer is not None:
             writer.close()

@@ -22,3 +22,16 @@ def test_there_and_back(listing: Listing, tmp_path: Path) -> None:
     save(listing, tmp_path / "list.parquet")
     assert load(tmp_path / "list.parquet") == listing
     assert [path.name for path in tmp_path.iterdir()] == ["list.parquet"]
+
+
+def test_a_full_disk_names_the_file_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(table: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("Error writing bytes to file. Detail: [errno 28] No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+    with pytest.raises(OSError, match=r"list.partial cannot be written, .*\[errno 28\]"):
+        save(Listing(["a"], [Place("a.png")]), tmp_path / "list.parquet")
+    assert list(tmp_path.iterdir()) == []
