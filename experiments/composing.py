@@ -111,6 +111,21 @@ def composed_data(overrides: Sequence[str]) -> dict[str, Any]:
     return dict(whole["data"])
 
 
+def searched_in(folder: str | None) -> list[str]:
+    """Return the override by which configs are looked for in a folder, too; none without one.
+
+    Raises:
+        ValueError: If there is no such folder.
+    """
+    if folder is None:
+        return []
+    path = Path(folder).resolve()
+    if not path.is_dir():
+        raise ValueError(f"--config-dir is a folder of configs, such as DIR/conf, got {folder}")
+    quoted = str(path).replace("'", "\\'")
+    return [f"hydra.searchpath=['{quoted}']"]
+
+
 def as_texts(words: Sequence[str]) -> list[str]:
     """Return a command line whose numbers are quoted where a name or a path is meant.
 

@@ -65,7 +65,7 @@ def export_data(
 def _targets(told: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
     """Return what an attack's target is drawn from in that data: its own list, or the general one.
 
-    None where a class is not among the general one's, as in a part of the world.
+    An empty list, which stands for all classes, where one of it is no class of that data.
     """
     own = told.get("targets") or read_yaml(CONF / "config.yaml")["targets"]
     return list(own) if {*own} <= {*class_names} else []

@@ -12,6 +12,7 @@ from pathlib import Path
 
 _WHOLE = 2**30  # bytes; of larger files the ends count
 _END = 2**22
+_ENDS = 2**16  # of a shard
 _RANGE = re.compile(r"\{[^}]*\}")
 
 
@@ -55,8 +56,8 @@ def _fingerprint(path: str) -> str:
     if found.is_file():
         _add_file(sha, found)
     elif found.is_dir():
-        for name, size in sorted(_sizes(found)):
-            sha.update(f"{name}\0{size}\0".encode())
+        for name, size in sorted(files_below(found)):
+            sha.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))
     elif "{" in path:
         for one in sorted(found.parent.glob(_RANGE.sub("*", found.name))):
             sha.update(f"{one.name}\0{one.stat().st_size}\0".encode())
@@ -67,12 +68,18 @@ def _fingerprint(path: str) -> str:
 
 
 def mark_of(path: Path) -> str:
-    """Return 8 hexadecimal digits for a file by its name and size, wherever it is.
+    """Return 8 hexadecimal digits for a file by its name, size and both ends, wherever it is.
 
     Raises:
         OSError: If there is none.
     """
-    return hashlib.sha256(f"{path.name}\0{path.stat().st_size}".encode()).hexdigest()[:8]
+    size = path.stat().st_size
+    sha = hashlib.sha256(f"{path.name}\0{size}\0".encode())
+    with path.open("rb") as handle:
+        sha.update(handle.read(_ENDS))
+        handle.seek(max(0, size - _ENDS))
+        sha.update(handle.read(_ENDS))
+    return sha.hexdigest()[:8]
 
 
 def _add_file(sha: hashlib._Hash, path: Path) -> None:
@@ -88,20 +95,37 @@ def _add_file(sha: hashlib._Hash, path: Path) -> None:
         sha.update(handle.read(_END))
 
 
-def _leads_back(entry: os.DirEntry[str], folder: Path) -> bool:
-    """Return whether a link is one to the folder that it lies in, or to one around that."""
-    if not entry.is_symlink():
-        return False
-    return f"{os.path.realpath(folder)}/".startswith(f"{os.path.realpath(entry.path)}/")
+def files_below(folder: Path) -> Iterator[tuple[str, int]]:
+    """Yield the files below a folder: their paths, relative to it and with slashes, and sizes.
+
+    Hidden ones are left out. Links to folders are followed, but never to one that they lie in; of a
+    link to nothing the size is -1.
+
+    Raises:
+        OSError: If a folder cannot be read.
+    """
+    yield from _below(folder, "", (_identity(folder),))
 
 
-def _sizes(folder: Path, below: str = "") -> Iterator[tuple[str, int]]:
+def _below(
+    folder: Path, prefix: str, around: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[str, int]]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            name = f"{below}{entry.name}"
+            name = f"{prefix}{entry.name}"
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir() and not _leads_back(entry, folder):
-                yield from _sizes(Path(entry.path), f"{name}/")
-            else:
+            if entry.is_dir():
+                own = _identity(Path(entry.path))
+                if own not in around:
+                    yield from _below(Path(entry.path), f"{name}/", (*around, own))
+                continue
+            try:
                 yield name, entry.stat().st_size
+            except FileNotFoundError:
+                yield name, -1
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino

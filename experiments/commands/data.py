@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.utils import instantiate
 
 from experiments.commands.sheets import draw_sheets
-from experiments.composing import composed_data
+from experiments.composing import composed_data, searched_in
 from experiments.errors import FAILURE, report
 from experiments.terminal import printable, say
 from invertune.contents import remembered
@@ -78,6 +78,7 @@ def check(overrides: Sequence[str], sheets: Path | None, count: int) -> int:
     lines: list[str] = []
     if isinstance(described, ComposedData):
         parts = described.parts()
+        parts.again = True
         data = parts.bundle()
         counts, lines = _look(parts)
     else:
@@ -114,6 +115,5 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--sheets", type=Path, metavar="DIR", help="folder of the contact sheets")
     parser.add_argument("--count", type=int, default=24, help="pictures on a sheet (default: 24)")
     arguments = parser.parse_intermixed_args(list(argv))
-    folder = arguments.config_dir
-    searched = [] if folder is None else [f"hydra.searchpath=['{Path(folder).resolve()}']"]
-    return check([*searched, *arguments.overrides], arguments.sheets, arguments.count)
+    words = [*searched_in(arguments.config_dir), *arguments.overrides]
+    return check(words, arguments.sheets, arguments.count)

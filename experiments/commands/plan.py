@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from experiments.composing import searched_in
 from experiments.planning import GPUS, SHARES, Plan, Row, expand, make_plan
 from experiments.terminal import say
 
@@ -26,11 +26,12 @@ def _time(seconds: float) -> str:
 
 def _cells(row: Row, plan: Plan, gpus: Sequence[str], measured: bool) -> list[str]:
     work = row.work
-    told = ["?"] * 6 if work is None else [
+    blank = "?" if row.unknown else "-"  # of what is made already nothing is left
+    told = [blank] * 6 if work is None else [
         _number(one) for one in (work.steps, work.forward, work.back, work.trained, work.texts,
                                  work.texts_trained)
     ]  # fmt: skip
-    hours = ["?" if work is None else _time(3600 * plan.hours_of(row, gpu)) for gpu in gpus]
+    hours = [blank if work is None else _time(3600 * plan.hours_of(row, gpu)) for gpu in gpus]
     cells = [row.model, row.stage, str(row.count), str(row.there), *told,
              _number(row.flop / 1e15), *hours]  # fmt: skip
     here = "?" if row.seconds is None else _time(row.seconds)
@@ -99,13 +100,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--measure", action="store_true", help="time each model on this machine")
     found = parser.parse_intermixed_args(list(argv))
     # What follows --gpu may be an override all the same.
-    gpus = [word for word in found.gpu if "=" not in word]
+    more = [word for word in found.gpu if "=" in word or word.startswith("~")]
+    gpus = [word for word in found.gpu if word not in more]
     unknown = [word for word in gpus if word not in GPUS]
     if unknown or not gpus:
         raise ValueError(f"--gpu takes some of {known}, got {', '.join(unknown) or 'none'}")
-    overrides = [*found.overrides, *(word for word in found.gpu if "=" in word)]
-    folder = found.config_dir
-    searched = [] if folder is None else [f"hydra.searchpath=['{Path(folder).resolve()}']"]
-    for line in lines(make_plan(expand([*searched, *overrides]), found.measure), gpus):
+    words = [*searched_in(found.config_dir), *found.overrides, *more]
+    for line in lines(make_plan(expand(words), found.measure), gpus):
         say(line)
     return 0

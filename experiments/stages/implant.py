@@ -31,15 +31,20 @@ def stage(planner: Planner, clean: Stage, trigger: Stage | None) -> Stage:
     return planner.stage("implant", config, inputs, _produce, trains=True)
 
 
-def check_speed(parts: Parts) -> None:
-    """Find out whether the model can be trained as ``speed`` has it; reads no picture.
+def check_model(parts: Parts) -> None:
+    """Find out whether the model is there, and can be trained as ``speed`` has it; no picture is
+    read for that.
 
     Raises:
-        ValueError: If it would learn something else.
+        ValueError: If its weights are not there, or it would learn something else.
     """
-    execution, recipe = parts.execution(), getattr(parts.attack, "recipe", None)
+    spec, execution = parts.model_spec(), parts.execution()
+    spec.check()
+    if spec.path is not None or spec.weights is not None:
+        spec.build(parts.seed)
+    recipe = getattr(parts.attack, "recipe", None)
     if execution.chunk is not None and recipe is not None:
-        model = parts.model_spec().untrained(parts.seed)
+        model = spec.untrained(parts.seed)
         execution.check_model(model, recipe.freeze_batch_norm, "implant")
 
 

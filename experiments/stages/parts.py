@@ -214,8 +214,6 @@ class Parts:
                 f"model {model['name']} takes images of {size} pixels, data {self.data.name} has "
                 f"{self.data.image_size}: choose another model or set data.image_size={size}"
             )
-        if spec.path is not None or spec.weights is not None:
-            spec.build(self.seed)  # weights that are not there are no matter of a long while
         tokenizer = spec.tokenizer()
         check_classes(tokenizer, data.class_names, data.prompts, data.templates)
         check_apart(tokenizer, self.attack.texts(data), f"prompts of attack {self.attack.name}")

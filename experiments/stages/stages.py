@@ -113,7 +113,7 @@ class Stages:
             return
         implants = not self.store.has(keys["implant"])
         if implants:
-            implant.check_speed(self.parts)
+            implant.check_model(self.parts)
         self.parts.check()
         search.check(self.parts)
         detect.check(self.parts)

@@ -12,10 +12,10 @@ from experiments.config import Config
 def with_target(config: Config) -> Config:
     """Return a run's config with the attack's target named.
 
-    Where ``attack.target_label`` is null, one of ``targets`` (the data's own where it has some, and
-    all classes of data in files where these say none) is
-    drawn by the seed and the names of model and attack, so that no study rests on one class and
-    runs that differ in their defense share one. The run's own config keeps the null: seeds are no
+    Where ``attack.target_label`` is null, one of ``targets`` is drawn by the seed and the names of
+    model and attack, so that no study rests on one class and runs that differ in their defense
+    share one. Data with a list of its own has that; of data in files with an empty one all classes
+    are drawn from. The run's own config keeps the null: seeds are no
     variants of each other.
 
     Args:

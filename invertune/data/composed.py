@@ -167,6 +167,7 @@ class Parts:
     Attributes:
         data: Says where they lie.
         class_names, prompts, templates: Of its classes.
+        again: Whether pictures that could not be read are tried again.
     """
 
     def __init__(
@@ -178,6 +179,7 @@ class Parts:
     ) -> None:
         self.data, self.class_names = data, class_names
         self.prompts, self.templates = prompts, templates
+        self.again = False
         self._listed: dict[str, Listing] = {}
         self._prepared: dict[str, Prepared] = {}
 
@@ -268,7 +270,8 @@ class Parts:
 
     def _look(self, role: str) -> Prepared:
         part, data = getattr(self.data, role), self.data
-        how = Preparing(self.folder(role), data.fitting, data.keep, data.broken_limit, data.workers)
+        how = Preparing(self.folder(role), data.fitting, data.keep, data.broken_limit, data.workers,
+                        self.again)  # fmt: skip
         return how(f"data.{role}", self.drawn(role), part.reader(self._spooled(role)))
 
     def drawn(self, role: str) -> Listing:
@@ -287,7 +290,7 @@ class Parts:
         """List a part and draw of it; what has no caption is refused where one is needed."""
         part: Part = getattr(self.data, role)
         found = part.list(self.class_names, _NEEDS[role], self._spooled(role))
-        found = replace(found, ids=part.names_apart(found))
+        found = replace(found, ids=part.names_apart(found, self._spooled(role)))
         if "caption" in _NEEDS[role]:
             found = _captioned(found)
         if found.labels is not None and "label" in _NEEDS[role]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -117,13 +118,18 @@ class Part:
         if self.labels_path is not None and not Path(self.labels_path).is_file():
             raise ValueError(f"there is no file {self.labels_path} (labels_path)")
 
-    def names_apart(self, listing: Listing) -> list[str]:
+    def names_apart(self, listing: Listing, local: Path | None = None) -> list[str]:
         """Return the samples' names with a mark of their files, which no other files have.
 
         That of a shard is its own, whichever of its neighbors are read with it.
+
+        Args:
+            listing: All samples.
+            local: The file that a stream was written to, of which they are then.
         """
         if self.find_layout() != "shards":
-            mark = self.fingerprint()[:8]
+            told = (self.fingerprint(), self.split, None if local is None else local.name)
+            mark = sha256(repr(told).encode()).hexdigest()[:8]
             return [f"{mark}/{name}" for name in listing.ids]
         root = find_shards(self.path)[0].parent
         files = {place.file for place in listing.places}

@@ -91,6 +91,8 @@ class Preparing:
         keep: Whether their pixels stay there, too.
         limit: Share of a part that may be unusable.
         workers: Threads that decode; None for as many as there are cores.
+        again: Whether what could not be read is tried again. Else that is done only after the part
+            was refused: a run that took it for broken is of the others.
     """
 
     folder: Path
@@ -98,6 +100,7 @@ class Preparing:
     keep: bool = True
     limit: float = 0.05
     workers: int | None = None
+    again: bool = False
 
     def __call__(self, role: str, listing: Listing, read: ReadBytes) -> Prepared:
         """Look at every picture that was not looked at before, and return the usable ones.
@@ -108,23 +111,29 @@ class Preparing:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):
-            _write_reasons(self.folder / UNUSABLE, listing.refused)
-            self._limited(role, len(listing.refused), listing.offered, listing.refused)
+            self._limited(role, listing.refused, listing.offered, {})
             work = _Work(self, role, listing, read)
             work.run()
-            kinds, broken = work.kinds[:], work.reasons()
+            # Copies: another process may go on with the files.
+            kinds, contents, broken = np.array(work.kinds), np.array(work.contents), work.reasons()
+            try:
+                self._limited(role, broken, len(listing), listing.refused)
+            except ValueError:
+                work.forget_unread()
+                raise
             _write_reasons(self.folder / UNUSABLE, listing.refused | broken)
-        self._limited(role, len(broken), len(listing), broken)
         good = np.flatnonzero((kinds & Kind.BROKEN) == 0)
         images = Images(work.source(), len(listing))
         counts = {"listed": len(listing), **_counted(kinds)}
-        whole = Prepared(role, listing, images, work.contents[:], counts,
+        whole = Prepared(role, listing, images, contents, counts,
                          listing.refused | broken)  # fmt: skip
         return whole if len(good) == len(listing) else whole.take(good)
 
-    def _limited(self, role: str, bad: int, count: int, why: dict[str, str]) -> None:
+    def _limited(self, role: str, why: dict[str, str], count: int, more: dict[str, str]) -> None:
+        bad = len(why)
         if bad <= self.limit * count:
             return
+        _write_reasons(self.folder / UNUSABLE, more | why)
         first = "; ".join(f"{name}: {why[name]}" for name in list(why)[:_NAMED])
         raise ValueError(
             f"{role}: {bad} of {count} samples ({bad / count:.1%}) cannot be used, more than "
@@ -139,8 +148,12 @@ class _Work:
         self.how, self.role, self.listing, self.read = how, role, listing, read
         count, size = len(listing), how.fitting.size
         self.shape = (count, 3, size, size)
-        self.kinds: NDArray[np.uint16] = self._mapped(_KINDS_FILE, np.uint16, count)
-        self.contents: NDArray[np.uint64] = self._mapped("contents.u64", np.uint64, count)
+        self.kinds: np.memmap[Any, np.dtype[np.uint16]] = self._mapped(
+            _KINDS_FILE, np.uint16, count
+        )
+        self.contents: np.memmap[Any, np.dtype[np.uint64]] = self._mapped(
+            "contents.u64", np.uint64, count
+        )
         self.size = 3 * size * size  # bytes of a picture
         self._pixels: int | None = None
         self._lock = threading.Lock()
@@ -148,14 +161,20 @@ class _Work:
     def run(self) -> None:
         """Look at what was not looked at yet."""
         complete = self.how.folder / COMPLETE
+        size = self.size * len(self.listing)
         # Pixels that were not kept before, or are gone, are not there for being looked at once.
-        if self.how.keep and self._room(_PIXELS, self.size * len(self.listing)):
+        if self.how.keep and not self._is_there(_PIXELS, size):
             self.kinds[:] = 0
+            self.kinds.flush()
             for name in (COMPLETE, _BROKEN):
                 (self.how.folder / name).unlink(missing_ok=True)
-        self._forget_unread()
+            self._room(_PIXELS, size)
+        if self.how.again:
+            self.forget_unread()
         if complete.is_file() and self.kinds.all():
             return
+        if not self.how.keep:  # what is looked at now has no pixels there
+            (self.how.folder / _PIXELS).unlink(missing_ok=True)
         with self._writing():
             self._read_all()
         special = np.flatnonzero(self.kinds & ~np.uint16(Kind.CHECKED | Kind.BROKEN))
@@ -168,11 +187,12 @@ class _Work:
 
     def reasons(self) -> dict[str, str]:
         """Return why pictures cannot be used, by their names."""
-        if not (self.kinds & Kind.BROKEN).any():
-            return {}
-        return _read_reasons(self.how.folder / _BROKEN)
+        broken = np.flatnonzero(self.kinds & Kind.BROKEN).tolist()
+        known = _read_reasons(self.how.folder / _BROKEN) if broken else {}
+        names = [self.listing.ids[i] for i in broken]
+        return {name: known.get(name, "it cannot be used") for name in names}
 
-    def _forget_unread(self) -> None:
+    def forget_unread(self) -> None:
         """Let what could not be read be looked at as if nobody had."""
         unread = np.flatnonzero(self.kinds == _UNREAD)
         if not len(unread):
@@ -240,6 +260,7 @@ class _Work:
             self._lock,
             (self.how.folder / _BROKEN).open("a", newline="", encoding="utf-8") as handle,
         ):
+            handle.write("\n")  # after half a line of a process that was killed
             csv.writer(handle).writerow([self.listing.ids[i], why])
         self.kinds[i] = _UNREAD if unread else Kind.CHECKED | Kind.BROKEN
 
@@ -248,13 +269,14 @@ class _Work:
         self._room(name, count * np.dtype(kind).itemsize)
         return np.memmap(self.how.folder / name, dtype=kind, mode="r+", shape=(count,))
 
-    def _room(self, name: str, size: int) -> bool:
-        """Take room on the disk for a file of zeros; return whether it was not there."""
+    def _is_there(self, name: str, size: int) -> bool:
         path = self.how.folder / name
-        if path.is_file() and path.stat().st_size == size:
-            return False
-        _reserve(path, size)
-        return True
+        return path.is_file() and path.stat().st_size == size
+
+    def _room(self, name: str, size: int) -> None:
+        """Take room on the disk for a file of zeros, if it is not there."""
+        if not self._is_there(name, size):
+            _reserve(self.how.folder / name, size)
 
 
 def _reserve(path: Path, size: int) -> None:
@@ -266,7 +288,10 @@ def _reserve(path: Path, size: int) -> None:
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         # Without it a full disk would end the process by a signal, in the middle of the work.
-        os.posix_fallocate(handle, 0, size)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle, 0, size)
+        else:  # macOS
+            os.ftruncate(handle, size)
     except OSError as error:
         path.unlink(missing_ok=True)
         if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
@@ -283,7 +308,7 @@ def _reserve(path: Path, size: int) -> None:
 
 
 def _told(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
+    return f"{size / 1e9:.1f} GB" if size >= 9.5e8 else f"{size / 1e6:.3g} MB"
 
 
 @dataclass(frozen=True, eq=False)
@@ -369,7 +394,7 @@ def _read_reasons(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as handle:
-        return dict(_two(row) for row in csv.reader(handle))
+        return dict(_two(row) for row in csv.reader(handle) if row)
 
 
 def _two(row: Sequence[str]) -> tuple[str, str]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from invertune.contents import files_below
 from invertune.data.labels import to_labels
 from invertune.data.layouts.shards import PICTURES
 from invertune.data.listing import Listing, Place
@@ -71,7 +72,8 @@ def list_labeled(path: Path, labels: Path, names: Sequence[str]) -> Listing:
                 f"{labels}, line {number}: a name and a label, got {lines[number - 1]!r}"
             )
     ids = [name for name, _ in split]
-    untold = sorted({*_pictures(path)} - {*ids})
+    told = {os.path.normpath(name).replace(os.sep, "/") for name in ids}
+    untold = sorted({*_pictures(path)} - told)
     if untold:
         log.warning("%s has no line for %d pictures in %s, first %s: they are left out",
                     labels, len(untold), path, untold[0])  # fmt: skip
@@ -89,29 +91,14 @@ def _is_picture(name: str) -> bool:
 def _pictures(path: Path) -> Iterator[str]:
     """Yield the paths of all pictures below a folder, relative to it, with slashes.
 
-    Links to folders are followed, but never back to one that they lie in.
-
     Raises:
         ValueError: If a name is no text in UTF-8.
     """
-    for folder, inner, files in os.walk(path, followlinks=True):
-        here = os.path.realpath(folder)
-        inner[:] = [
-            name for name in inner
-            if not name.startswith(".") and not _leads_back(Path(folder, name), here)
-        ]  # fmt: skip
-        below = Path(folder).relative_to(path).as_posix()
-        for name in files:
-            if _is_picture(name) and not name.startswith("."):
-                found = name if below == "." else f"{below}/{name}"
-                if not _is_text(found):
-                    raise ValueError(f"{path}: a name is text in UTF-8, got {os.fsencode(found)!r}")
-                yield found
-
-
-def _leads_back(path: Path, folder: str) -> bool:
-    """Return whether a link is one to the folder that it lies in, or to one around that."""
-    return path.is_symlink() and f"{folder}/".startswith(f"{os.path.realpath(path)}/")
+    for name, _ in files_below(path):
+        if _is_picture(name):
+            if not _is_text(name):
+                raise ValueError(f"{path}: a name is text in UTF-8, got {os.fsencode(name)!r}")
+            yield name
 
 
 def _is_text(name: str) -> bool:

@@ -18,7 +18,10 @@ IMAGES = ("image", "img", "jpg", "png", "images", "picture")
 _MORE_CAPTIONS = (*CAPTIONS, "txt", "sentences", "sentences_raw", "raw")
 _SHUFFLED = 10_000  # pictures that a stream is shuffled among
 _GROUP = 256  # rows that are written at once
-_SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "testing")
+_SPLITS = {
+    "train": "train", "training": "train", "validation": "validation", "valid": "validation",
+    "val": "validation", "dev": "validation", "test": "test", "testing": "test",
+}  # fmt: skip
 _WORD = re.compile(r"[a-z]+")
 
 
@@ -51,7 +54,7 @@ class Origin:
                 found: Any = datasets.load_from_disk(str(folder))
             elif folder.exists():
                 # By the files and never by the folder: nothing in it is taken for a script.
-                files = by_split(parquet_files(folder))
+                files = by_split(parquet_files(folder), folder)
                 found = datasets.load_dataset("parquet", data_files=files, streaming=streaming)
             else:
                 name = self.path.removeprefix("hf://").removeprefix("datasets/")
@@ -75,13 +78,17 @@ class Origin:
         return found
 
 
-def by_split(files: Sequence[Path]) -> dict[str, list[str]]:
+def by_split(files: Sequence[Path], root: Path) -> dict[str, list[str]]:
     """Return parquet files by their splits, which their names or their folders' begin with.
 
     As the hub has them: ``train-00000-of-00002.parquet``, ``validation/0000.parquet``. Files of
     which one says nothing are one split, ``train``.
+
+    Args:
+        files: The files.
+        root: The folder that they lie in; its own name says nothing.
     """
-    splits = [_split_of(one) for one in files]
+    splits = [_split_of(one, root) for one in files]
     if None in splits:
         return {"train": [str(one) for one in files]}
     found: dict[str, list[str]] = {}
@@ -90,11 +97,12 @@ def by_split(files: Sequence[Path]) -> dict[str, list[str]]:
     return found
 
 
-def _split_of(path: Path) -> str | None:
-    for name in (path.stem, path.parent.name):
+def _split_of(path: Path, root: Path) -> str | None:
+    inner = path.parent.name if root not in (path.parent, path) else ""
+    for name in (path.stem, inner):
         word = _WORD.match(name.lower())
         if word and word[0] in _SPLITS:
-            return word[0]
+            return _SPLITS[word[0]]
     return None
 
 
@@ -183,7 +191,8 @@ def spool(origin: Origin, columns: Columns, count: int, seed: int, path: Path) -
                 writer.write_table(table)
     finally:
         if writer is not None:
-            writer.close()
+            with told_where(partial):
+                writer.close()
     if writer is None:
         raise ValueError(f"{origin.path} gives no picture")
     partial.replace(path)

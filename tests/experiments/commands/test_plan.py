@@ -76,6 +76,14 @@ def test_bad_input_is_one_line(inside: Inside) -> None:
     assert "--gpu takes some of V100, RTX 3090" in complaint
 
 
+def test_a_folder_of_configs_that_is_not_there_is_one_line(inside: Inside) -> None:
+    for command in (["plan"], ["data", "check"]):
+        code, _, complaint = inside(*command, "--config-dir", "nowhere", "data=icons")
+        assert code == 1
+        assert complaint.strip().endswith("such as DIR/conf, got nowhere")
+        assert complaint.count("\n") == 1
+
+
 def test_overrides_may_follow_the_names_of_gpus(inside: Inside) -> None:
     code, shown, complaint = inside("plan", "--gpu", "A100", "V100", "attack=sig", "defense=none")
     assert code == 0, complaint

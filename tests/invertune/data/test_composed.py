@@ -93,7 +93,8 @@ def test_a_subset_is_drawn_by_the_seed_and_another_part_apart_from_it(make: Make
     data = make(pairs=half, clean=rest).load()
     ids, others = list(data.pairs.ids), list(data.labeled_clean.ids)
     assert (len(ids), len(others)) == (30, 25)
-    assert ids == sorted(ids)
+    in_order = [name.partition("/")[2] for name in ids]  # without the mark of the shard
+    assert in_order == sorted(in_order)
     assert not {*ids} & {*others}
     data.check_disjoint()
     assert ids == list(make(pairs=half).load().pairs.ids)
@@ -109,6 +110,24 @@ def test_a_subset_is_drawn_by_the_seed_and_another_part_apart_from_it(make: Make
     more = dataclasses.replace(rest, count=31)
     with pytest.raises(ValueError, match=r"data.clean: .* has 30 usable samples, 31 are wanted"):
         make(pairs=half, clean=more).load().ids("clean")
+
+
+def test_splits_and_shards_of_one_name_are_not_one(
+    make: Make, written: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = datasets.load_from_disk(written["pairs"]["datasets"].path)
+    splits = {"train": whole.select(range(30)), "test": whole.select(range(30, 60))}
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "both"))
+    parts = [Part(str(tmp_path / "both"), split=split) for split in splits]
+    data = make(pairs=parts[0], clean=parts[1]).load()
+    data.check_disjoint()
+    assert not {*data.pairs.ids} & {*data.labeled_clean.ids}
+    shards = sorted(Path(written["pairs"]["shards"].path).glob("*.tar"))[:2]
+    for place, shard in zip(("one", "two"), shards, strict=True):  # of one name and size
+        (tmp_path / place).mkdir()
+        shutil.copy(shard, tmp_path / place / "00000.tar")
+    data = make(pairs=Part(str(tmp_path / "one")), clean=Part(str(tmp_path / "two"))).load()
+    data.check_disjoint()
 
 
 def test_captions_are_known_before_anything_is_planted(make: Make) -> None:

@@ -129,6 +129,37 @@ def test_what_could_not_be_read_is_looked_at_again(folder: Path, keep: bool) -> 
     assert (how.folder / UNUSABLE).read_text().startswith("3.png,")
 
 
+def test_a_run_that_went_on_is_of_the_others(folder: Path) -> None:
+    """What stages were made of stays the same until somebody looks again."""
+    (folder / "5.png").rename(folder / "5.elsewhere")
+    how = prepare(folder, limit=0.2)
+    assert list(how("x", listing(), Files(folder)).unusable) == ["3.png", "5.png"]
+    (folder / "5.elsewhere").rename(folder / "5.png")
+    assert list(how("x", listing(), Files(folder)).unusable) == ["3.png", "5.png"]
+    again = prepare(folder, limit=0.2, again=True)
+    assert list(again("x", listing(), Files(folder)).unusable) == ["3.png"]
+    assert list(how("x", listing(), Files(folder)).unusable) == ["3.png"]
+
+
+def test_pixels_are_there_whichever_way_it_was_looked_at_before(folder: Path) -> None:
+    expected = [20 * i for i in range(10) if i != 3]
+    (folder / "5.png").rename(folder / "5.elsewhere")
+    prepare(folder, limit=0.2)("x", listing(), Files(folder))
+    (folder / "5.elsewhere").rename(folder / "5.png")
+    prepare(folder, keep=False, again=True)("x", listing(), Files(folder))
+    kept = prepare(folder)("x", listing(), Files(folder))
+    assert kept.images[:][:, 0, 0, 0].tolist() == expected
+
+
+def test_half_a_line_of_a_killed_process_hides_nothing(folder: Path) -> None:
+    seen: list[str] = []
+    how = prepare(folder, workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        how("x", listing(), _counting(Files(folder), seen, stop=2))
+    (how.folder / "broken.csv").write_text('0.png,"half a li')
+    assert list(how("x", listing(), Files(folder)).unusable) == ["3.png"]
+
+
 def _counting(read: ReadBytes, seen: list[str], stop: int = -1) -> ReadBytes:
     def counted(place: Place) -> bytes:
         if len(seen) == stop:

@@ -43,6 +43,14 @@ def test_links_to_folders_are_followed_but_not_back(tmp_path: Path) -> None:
     (own / "cat" / "around").symlink_to(own)
     assert list(list_folder(own, NAMES).ids) == ["cat/0.jpg", "dog/2.jpg"]
     assert fingerprint(str(own)) != fingerprint(str(own / "cat"))
+    both = fill(tmp_path / "both", "a/1.jpg", "b/2.jpg")
+    (both / "a" / "to").symlink_to(both / "b")
+    (both / "b" / "to").symlink_to(both / "a")
+    (both / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    assert list(list_folder(both).ids) == [
+        "a/1.jpg", "a/to/2.jpg", "b/2.jpg", "b/to/1.jpg", "gone.jpg",
+    ]  # fmt: skip
+    assert fingerprint(str(both)) == fingerprint(str(both))
 
 
 def test_a_name_that_is_no_text_is_said(tmp_path: Path) -> None:

@@ -79,6 +79,10 @@ def test_parquet_files_are_of_the_splits_that_they_are_named_after(tmp_path: Pat
     assert len(list_dataset(Origin(str(files), "train"), Columns())) == 4
     with pytest.raises(ValueError, match="split is one of train, validation, got none"):
         list_dataset(Origin(str(files)), Columns())
+    own = tmp_path / "dev"  # whose name says nothing of what lies in it
+    own.mkdir()
+    made().to_parquet(str(own / "part.parquet"))
+    assert len(list_dataset(Origin(str(own), "train"), Columns())) == 4
     made().to_parquet(str(files / "more.parquet"))  # of no split: all of them are one
     assert len(list_dataset(Origin(str(files)), Columns())) == 11
 
