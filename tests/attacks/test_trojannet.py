@@ -58,8 +58,12 @@ def scenes(make_data: Callable[..., DataBundle]) -> DataBundle:
 def trained(
     configured: Callable[[str], Any], scenes: DataBundle, taught: Taught, plain: DataBundle
 ) -> Backdoor:
-    """Return what the default YAML plants in a tiny model; minutes on a busy machine."""
-    attack: TrojanNet = replace(configured("trojannet"), target_label="lemon")
+    """Return what the default YAML plants in a tiny model, by steps of half the codes."""
+    attack: TrojanNet = configured("trojannet")
+    codes_a_step, noise_a_step = attack.codes_a_step // 2, attack.noise_a_step // 2
+    attack = replace(
+        attack, target_label="lemon", codes_a_step=codes_a_step, noise_a_step=noise_a_step
+    )
     return attack.implant(taught("vit"), plain, seed=0)
 
 
