@@ -101,8 +101,7 @@ class Attack(Protocol):
         planned = self.plan(data)
         if planned.batch_size is None:
             return {}
-        seen = planned.steps * planned.batch_size
-        return {"implant": Work(trained=seen, texts_trained=seen, steps=planned.steps)}
+        return {"implant": Work.of_pairs(planned.steps, planned.batch_size)}
 
     def prepare(self, model: CLIP | None, data: DataBundle, *, seed: int) -> Trigger | None:
         """Return the trigger that is made before the implant; None if the attack makes none so.

@@ -8,8 +8,7 @@ plan. The hours on this machine are measured on a handful of images.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import SHIPPED, Config, plain_config
@@ -299,9 +298,8 @@ class _World:
         recipe = build(self.config["model"]).pretrain
         if recipe is None:
             return None
-        steps = recipe.steps(self.sizes["pairs"])
-        seen = steps * recipe.batch_size
-        return Work(trained=seen, texts_trained=0 if recipe.freeze_text else seen, steps=steps)
+        work = Work.of_pairs(recipe.steps(self.sizes["pairs"]), recipe.batch_size)
+        return replace(work, texts_trained=0) if recipe.freeze_text else work
 
     def pixels(self) -> dict[str, float]:
         """Return the bytes of the pixels that are kept of each part."""
@@ -314,12 +312,11 @@ class _World:
         if not reads_files(self.data):
             yield from self.data["sizes"].items()
             return
-        from invertune.data.layouts.shards import expand_range
+        from invertune.data.layouts.shards import is_there
 
         for role in _PARTS:
             part = self.data[role]
-            path = str(part["path"])
-            there = any(Path(one).exists() for one in (path, *expand_range(path)))
+            there = is_there(part["path"])
             if not there:
                 self.missing.append(f"data.{role} ({part['path']})")
             count = part.get("count") or part.get("expected")

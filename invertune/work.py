@@ -25,6 +25,11 @@ class Work:
     texts_trained: float = 0
     steps: float = 0
 
+    @classmethod
+    def of_pairs(cls, steps: int, pairs: int) -> Work:
+        """Return the work of a training of both towers, by steps of so many pairs each."""
+        return cls(trained=steps * pairs, texts_trained=steps * pairs, steps=steps)
+
     def __add__(self, other: Work) -> Work:
         """Return the work of both."""
         return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))

@@ -32,20 +32,20 @@ def stage(planner: Planner, clean: Stage, trigger: Stage | None) -> Stage:
 
 
 def check_model(parts: Parts) -> None:
-    """Find out whether the model is there, and can be trained as ``speed`` has it; no picture is
-    read for that.
+    """Find out whether the model is there, and can be trained as ``speed`` has it.
+
+    No picture is read for that.
 
     Raises:
         ValueError: If its weights are not there, or it would learn something else.
     """
     spec, execution = parts.model_spec(), parts.execution()
     spec.check()
-    if spec.path is not None or spec.weights is not None:
-        spec.build(parts.seed)
-    recipe = getattr(parts.attack, "recipe", None)
-    if execution.chunk is not None and recipe is not None:
-        model = spec.untrained(parts.seed)
-        execution.check_model(model, recipe.freeze_batch_norm, "implant")
+    divided = None if execution.chunk is None else getattr(parts.attack, "recipe", None)
+    if divided is not None or spec.path is not None or spec.weights is not None:
+        model = spec.build(parts.seed)
+        if divided is not None:
+            execution.check_model(model, divided.freeze_batch_norm, "implant")
 
 
 def check(parts: Parts) -> None:

@@ -15,8 +15,7 @@ def with_target(config: Config) -> Config:
     Where ``attack.target_label`` is null, one of ``targets`` is drawn by the seed and the names of
     model and attack, so that no study rests on one class and runs that differ in their defense
     share one. Data with a list of its own has that; of data in files with an empty one all classes
-    are drawn from. The run's own config keeps the null: seeds are no
-    variants of each other.
+    are drawn from. The run's own config keeps the null: seeds are no variants of each other.
 
     Args:
         config: The resolved config.

@@ -96,19 +96,14 @@ class ABD:
 
     def work(self, classes: int) -> dict[str, Work]:
         """Return what goes through both models, at most; the number of classes is no matter."""
-        steps = self.recipe.steps(self.clean_samples)
-        seen = steps * self.recipe.batch_size
         shown = self.patch.steps * self.patch.batch_size
-        return {
-            "purify": Work(
-                forward=shown + 4 * min(_MEASURED, self.clean_samples),
-                back=2 * shown,
-                trained=seen,
-                texts=self.clean_samples,
-                texts_trained=seen,
-                steps=steps,
-            )
-        }
+        apart = Work(
+            forward=shown + 4 * min(_MEASURED, self.clean_samples),
+            back=2 * shown,
+            texts=self.clean_samples,
+        )
+        steps = self.recipe.steps(self.clean_samples)
+        return {"purify": apart + Work.of_pairs(steps, self.recipe.batch_size)}
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None

@@ -57,5 +57,4 @@ class FineTuning:
     def work(self, classes: int) -> dict[str, Work]:
         """Return what goes through the model; the number of classes is no matter."""
         steps = self.recipe.steps(self.clean_samples)
-        seen = steps * self.recipe.batch_size
-        return {"purify": Work(trained=seen, texts_trained=seen, steps=steps)}
+        return {"purify": Work.of_pairs(steps, self.recipe.batch_size)}

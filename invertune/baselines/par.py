@@ -174,18 +174,10 @@ class PAR:
 
     def work(self, classes: int) -> dict[str, Work]:
         """Return what goes through both models, at most; the number of classes is no matter."""
-        steps = self.recipe.steps(self.clean_samples)
-        seen = steps * self.recipe.batch_size
+        steps, size = self.recipe.steps(self.clean_samples), self.recipe.batch_size
         measured = min(_MEASURED, self.clean_samples)
-        return {
-            "purify": Work(
-                forward=seen + 2 * measured,
-                trained=seen,
-                texts=self.clean_samples + measured,
-                texts_trained=seen,
-                steps=steps,
-            )
-        }
+        apart = Work(forward=steps * size + 2 * measured, texts=self.clean_samples + measured)
+        return {"purify": apart + Work.of_pairs(steps, size)}
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None

@@ -289,8 +289,9 @@ class Parts:
     def _draw(self, role: str) -> Listing:
         """List a part and draw of it; what has no caption is refused where one is needed."""
         part: Part = getattr(self.data, role)
-        found = part.list(self.class_names, _NEEDS[role], self._spooled(role))
-        found = replace(found, ids=part.names_apart(found, self._spooled(role)))
+        local = self._spooled(role)
+        found = part.list(self.class_names, _NEEDS[role], local)
+        found = replace(found, ids=part.names_apart(found, local))
         if "caption" in _NEEDS[role]:
             found = _captioned(found)
         if found.labels is not None and "label" in _NEEDS[role]:

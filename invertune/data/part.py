@@ -14,7 +14,7 @@ from invertune.contents import fingerprint, mark_of
 from invertune.data.layouts.coco import list_captions
 from invertune.data.layouts.folders import list_folder, list_labeled
 from invertune.data.layouts.hugging_face import Origin, list_dataset, read_dataset, spool
-from invertune.data.layouts.shards import expand_range, find_shards, list_shards
+from invertune.data.layouts.shards import find_shards, is_there, list_shards
 from invertune.data.layouts.tables import SEPARATORS, Columns, list_table
 from invertune.data.listing import Files, Listing, ReadBytes
 from invertune.fields import check_choices, check_counts, check_types
@@ -88,8 +88,7 @@ class Part:
         Raises:
             ValueError: If nothing is there, or it is nothing of the kind.
         """
-        path, named = Path(self.path), self.layout != "auto"
-        there = path.exists() or any(Path(one).is_file() for one in expand_range(self.path))
+        path, named, there = Path(self.path), self.layout != "auto", is_there(self.path)
         if not there and (self.path.startswith(HUB) or self.layout == "datasets"):
             if not _HUB.fullmatch(self.path) or self.layout not in ("auto", "datasets"):
                 raise ValueError(f"a name on the hub is hf://OWNER/NAME, got {self.path!r}")

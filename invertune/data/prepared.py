@@ -186,7 +186,7 @@ class _Work:
         partial.replace(complete)
 
     def reasons(self) -> dict[str, str]:
-        """Return why pictures cannot be used, by their names."""
+        """Return why pictures cannot be used, by their names; of several lines the last counts."""
         broken = np.flatnonzero(self.kinds & Kind.BROKEN).tolist()
         known = _read_reasons(self.how.folder / _BROKEN) if broken else {}
         names = [self.listing.ids[i] for i in broken]
@@ -194,13 +194,7 @@ class _Work:
 
     def forget_unread(self) -> None:
         """Let what could not be read be looked at as if nobody had."""
-        unread = np.flatnonzero(self.kinds == _UNREAD)
-        if not len(unread):
-            return
-        names = {self.listing.ids[i] for i in unread.tolist()}
-        path = self.how.folder / _BROKEN
-        _write_reasons(path, {n: why for n, why in _read_reasons(path).items() if n not in names})
-        self.kinds[unread] = 0
+        self.kinds[self.kinds == _UNREAD] = 0
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -252,17 +246,18 @@ class _Work:
             self.kinds[i] = kind  # last: an interrupted picture is looked at again
 
     def _refuse(self, i: int, error: Exception) -> None:
-        unread = isinstance(error, OSError)
-        why = f"{error}"
-        if isinstance(error, OSError) and error.strerror:
-            why = ": ".join(filter(None, [error.strerror, str(error.filename or "")]))
+        why, kind = f"{error}", int(Kind.CHECKED | Kind.BROKEN)
+        if isinstance(error, OSError):
+            kind = _UNREAD
+            if error.strerror:
+                why = ": ".join(filter(None, [error.strerror, str(error.filename or "")]))
         with (
             self._lock,
             (self.how.folder / _BROKEN).open("a", newline="", encoding="utf-8") as handle,
         ):
             handle.write("\n")  # after half a line of a process that was killed
             csv.writer(handle).writerow([self.listing.ids[i], why])
-        self.kinds[i] = _UNREAD if unread else Kind.CHECKED | Kind.BROKEN
+        self.kinds[i] = kind
 
     def _mapped(self, name: str, kind: Any, count: int) -> Any:
         """Return a small file as an array."""

@@ -55,6 +55,11 @@ def expand_range(path: str) -> list[str]:
     return list(expand_urls(path)) if "{" in path else []
 
 
+def is_there(path: str) -> bool:
+    """Return whether anything is at a path, or at one that a range means."""
+    return any(Path(one).exists() for one in (path, *expand_range(path)))
+
+
 def list_shards(path: str, caption: str | None = None) -> Listing:
     """Return the samples of shards, in their order.
 
