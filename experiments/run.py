@@ -73,7 +73,9 @@ def run(cfg: DictConfig) -> Path:
         leads = (team is None or team.leads) and not killed
         if leads and (_sweep() is not None or not is_user_error(error)):
             record_failure(folder, found)
-        raise found from (None if found is error else error)
+        if found is error:
+            raise  # with its cause, which says what is wrong
+        raise found from error
     if team is not None:
         team.close()
     elif not alone:
