@@ -155,6 +155,19 @@ def check_shares(of: Any, *names: str, zero: bool = False, one: bool = False) ->
             raise ValueError(f"{name} is a share in {left}0, 1{right}, got {value!r}")
 
 
+def check_positive_lists(of: Any, *names: str) -> None:
+    """Compare fields that are lists of numbers above 0, at least one, with that.
+
+    Raises:
+        ValueError: If one is something else.
+    """
+    for name in names:
+        values = getattr(of, name)
+        right = isinstance(values, list | tuple) and bool(values)
+        if not right or not all(is_number(value) and value > 0 for value in values):
+            raise ValueError(f"{name} is a list of positive numbers, got {values!r:.80}")
+
+
 def check_is(of: Any, name: str, kind: type) -> None:
     """Compare a field that is an object of its own with the class that it has to be of.
 

@@ -17,7 +17,7 @@ from invertune.evidence import Evidence, Identification, Verdict
 from invertune.fields import check_counts, check_is, check_types
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.steps import CandidateSource, Clock, Inversion, Refreshing
-from invertune.tune import ActivationTuning, Tuned
+from invertune.tune import Tuned, Tuning
 from invertune.verify import Verification
 from invertune.work import Work
 
@@ -46,7 +46,7 @@ class InverTune:
     name: str
     identify: CandidateSource
     invert: Inversion
-    tune: ActivationTuning
+    tune: Tuning
     verify: Verification | None = None
     always_repair: bool = False
     fallback: int = 2
@@ -58,7 +58,7 @@ class InverTune:
         check_types(self)
         check_is(self, "identify", CandidateSource)
         check_is(self, "invert", Inversion)
-        check_is(self, "tune", ActivationTuning)
+        check_is(self, "tune", Tuning)
         if self.verify is not None:
             check_is(self, "verify", Verification)
         check_counts(self, "fallback", "rounds")

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -47,6 +47,38 @@ class Tuned:
     layers: list[str]
     neurons: dict[str, list[int]]
     curves: dict[str, list[float]]
+
+
+@runtime_checkable
+class Tuning(Protocol):
+    """Step 3: makes a copy of the model that the triggers do nothing to."""
+
+    @property
+    def samples(self) -> int:
+        """Number of clean images that it uses."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+
+    @property
+    def refresh_every(self) -> int:
+        """Steps after which it asks for triggers that follow; 0 never does."""
+
+    def __call__(
+        self,
+        model: CLIP,
+        clean: CleanData,
+        triggers: Sequence[InvertedTrigger],
+        *,
+        seed: int,
+        checkpoint: Path | None = None,
+        start: CLIP | None = None,
+        refresh: Refresh | None = None,
+        number: int = 1,
+        suspected: Sequence[int] = (),
+    ) -> Tuned:
+        """Return a repaired copy of ``start``, or else of ``model``; both stay as they are."""
 
 
 @dataclass(frozen=True)

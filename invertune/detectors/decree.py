@@ -19,9 +19,9 @@ from invertune.fields import (
     check_counts,
     check_is,
     check_positive,
+    check_positive_lists,
     check_shares,
     check_types,
-    is_number,
 )
 from invertune.finite import check_finite
 from invertune.perturb.optimize import fast_attention, frozen
@@ -181,10 +181,7 @@ class DECREE:
         check_counts(self, "batch_size", least=2)
         check_shares(self, "success", "threshold", "paper_threshold")
         check_is(self, "balance", Balance)
-        for name in ("lrs", "drops", "betas"):
-            values = getattr(self, name)
-            if not isinstance(values, list | tuple) or not all(map(_positive, values)):
-                raise ValueError(f"{name} is a list of positive numbers, got {values!r:.80}")
+        check_positive_lists(self, "lrs", "betas", *(("drops",) if self.drops else ()))
         if len(self.lrs) != len(self.drops) + 1 or len(self.betas) != 2:
             counts = f"{len(self.lrs)}, {len(self.drops)} and {len(self.betas)}"
             raise ValueError(f"lrs is one more than drops, and betas are two, got {counts}")
@@ -265,7 +262,3 @@ class DECREE:
 
     def _lr(self, epoch: int) -> float:
         return self.lrs[sum(epoch >= drop * self.epochs for drop in self.drops)]
-
-
-def _positive(value: object) -> bool:
-    return isinstance(value, int | float) and is_number(value) and value > 0

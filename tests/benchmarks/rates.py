@@ -40,15 +40,19 @@ def main() -> None:
     inputs = {name: stages.obtain(stage) for name, stage in made["purify"].inputs.items()}
     clean = stages.parts.clean(inputs)
     for lr in given.lr:
-        defense = dataclasses.replace(
-            stages.parts.defense,
-            recipe=dataclasses.replace(stages.parts.defense.recipe, lr=lr),
-        )
+        defense = _at(stages.parts.defense, lr)
         start = time.process_time()
         purified = defense.purify(model, clean, seed=SEED)
         took = time.process_time() - start
         print(f"{f'lr={lr:g}':>10}: {judge(purified.model)}, {purified.steps} steps, {took:.0f} s",
               flush=True)  # fmt: skip
+
+
+def _at(part: Any, lr: float) -> Any:
+    """Return a defense whose recipe, or that of its negation, has the rate."""
+    name = "recipe" if hasattr(part, "recipe") else "negate" if hasattr(part, "negate") else None
+    own = {"lr": lr} if name is None else {name: _at(getattr(part, name), lr)}
+    return dataclasses.replace(part, **own)
 
 
 def _stages(words: list[str]) -> Any:
