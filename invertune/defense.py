@@ -12,6 +12,9 @@ from typing import Protocol
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, DataBundle, ImageTextPairs
 from invertune.evidence import Evidence
+from invertune.training.execution import current
+from invertune.training.objective import check_objective
+from invertune.training.recipe import Recipe
 
 NEEDS = ("images", "pairs", "poisoned_pairs")
 
@@ -29,6 +32,20 @@ class Purified:
     model: CLIP
     evidence: Evidence
     steps: int = 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a defense.
+
+    Attributes:
+        recipe: How it trains.
+        objective: What it minimizes, or its class, as `check_objective` takes it; None for the
+            contrastive loss.
+    """
+
+    recipe: Recipe
+    objective: object = None
 
 
 class Needing(Protocol):
@@ -58,7 +75,11 @@ class Needing(Protocol):
 
 
 class Defense(Needing, Protocol):
-    """Repairs a suspect model from a few clean images."""
+    """Repairs a suspect model from a few clean images.
+
+    One that trains by `invertune.training.train` says so by a method ``trainings``, which returns a
+    list of `Training`: what cannot be computed as it is asked for is then said before all work.
+    """
 
     @property
     def knows(self) -> str:
@@ -140,6 +161,27 @@ def check_needs(
             f"choices: an attack that poisons pairs, as badnet and blended do, or a {kind} whose "
             "needs are images or pairs"
         )
+
+
+def check_trainings(defense: object, build: Callable[[], CLIP], stage: str) -> None:
+    """Find out whether what a defense trains can be computed as the execution in use has it.
+
+    Args:
+        defense: Any; one without ``trainings`` has nothing to check.
+        build: Makes a model of the suspect one's architecture; called where it matters alone.
+        stage: Name in the messages.
+
+    Raises:
+        ValueError: If it would be another training.
+    """
+    execution, trainings = current(), getattr(defense, "trainings", None)
+    if trainings is None or (execution.chunk is None and execution.ranks.size == 1):
+        return
+    model = build()
+    for training in trainings():
+        execution.check_model(model, training.recipe.freeze_batch_norm, stage)
+        if training.objective is not None:
+            check_objective(training.objective, training.recipe, stage)
 
 
 def given(

@@ -33,6 +33,18 @@ def stage(planner: Planner, backdoored: Stage, found: Stage | None) -> Stage:
     return planner.stage("purify", config, inputs, _produce)
 
 
+def check(parts: Parts) -> None:
+    """Find out before the long work whether the repair can be trained as ``speed`` has it.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    from invertune.defense import check_trainings
+
+    with parts.execution().used():
+        check_trainings(parts.defense, lambda: parts.model_spec().build(parts.seed), "purify")
+
+
 def _produce(parts: Parts, made: Mapping[str, StageFolder], folder: Path) -> None:
     from invertune.clip.weights import save_weights
 

@@ -116,6 +116,8 @@ class Stages:
             implant.check_model(self.parts)
         self.parts.check()
         search.check(self.parts)
+        if not self.store.has(keys["purify"]):
+            purify.check(self.parts)
         detect.check(self.parts)
         if implants:
             with self.parts.execution(together=True).used():

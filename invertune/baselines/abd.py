@@ -22,7 +22,7 @@ from invertune.clip.encode import autocast, encode_images, encode_texts
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, ImageTextPairs, to_float
 from invertune.data.images import Images
-from invertune.defense import Purified
+from invertune.defense import Purified, Training
 from invertune.evidence import Evidence, Finding
 from invertune.fields import check_counts, check_is, check_types, check_weights
 from invertune.perturb import Augmentation, InvertedTrigger, PatchTraining
@@ -104,6 +104,10 @@ class ABD:
         )
         steps = self.recipe.steps(self.clean_samples)
         return {"purify": apart + Work.of_pairs(steps, self.recipe.batch_size)}
+
+    def trainings(self) -> list[Training]:
+        """Return how it trains."""
+        return [Training(self.recipe)]
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None

@@ -15,7 +15,7 @@ from invertune.baselines.eda import EDA
 from invertune.baselines.pairs import STAGE, chosen_pairs, repaired
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
-from invertune.defense import Purified
+from invertune.defense import Purified, Training
 from invertune.fields import check_calls, check_counts, check_is, check_types, check_weights
 from invertune.losses import clip_loss
 from invertune.seeds import seeded
@@ -104,6 +104,10 @@ class CleanCLIP:
         check_calls(self, "augment_images")
         check_is(self, "augment_texts", EDA)
         check_weights(self, "clip_weight", "in_modal_weight")
+
+    def trainings(self) -> list[Training]:
+        """Return how it trains."""
+        return [Training(self.recipe, CleanCLIP.objective)]
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 from invertune.baselines.pairs import STAGE, chosen_pairs, repaired
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
-from invertune.defense import Purified
+from invertune.defense import Purified, Training
 from invertune.fields import check_counts, check_is, check_types
 from invertune.training.recipe import Recipe
 from invertune.work import Work
@@ -41,6 +41,10 @@ class FineTuning:
         check_counts(self, "clean_samples")
         check_is(self, "recipe", Recipe)
         self.recipe.check_pairs(self.clean_samples, STAGE)
+
+    def trainings(self) -> list[Training]:
+        """Return how it trains."""
+        return [Training(self.recipe)]
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None

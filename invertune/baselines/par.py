@@ -19,7 +19,7 @@ from invertune.baselines.pairs import chosen_pairs, repaired
 from invertune.clip.encode import encode_images, encode_texts
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, ImageTextPairs
-from invertune.defense import Purified
+from invertune.defense import Purified, Training
 from invertune.evidence import Finding
 from invertune.fields import (
     check_counts,
@@ -178,6 +178,10 @@ class PAR:
         measured = min(_MEASURED, self.clean_samples)
         apart = Work(forward=steps * size + 2 * measured, texts=self.clean_samples + measured)
         return {"purify": apart + Work.of_pairs(steps, size)}
+
+    def trainings(self) -> list[Training]:
+        """Return how it trains."""
+        return [Training(self.recipe, _Goal)]
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None

@@ -15,7 +15,7 @@ from invertune.baselines.pool import Pool
 from invertune.baselines.suspects import TrainingTime, Views
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
-from invertune.defense import Purified
+from invertune.defense import Purified, Training
 from invertune.fields import check_counts
 from invertune.losses import clip_loss
 from invertune.training.objective import Batch
@@ -83,6 +83,10 @@ class RoCLIP(TrainingTime):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_counts(self, "pool", "every")
+
+    def trainings(self) -> list[Training]:
+        """Return how it trains."""
+        return [Training(self.recipe, Matching)]
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None

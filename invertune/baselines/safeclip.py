@@ -18,7 +18,7 @@ from invertune.baselines.safe_pairs import Division, batches_apart, pair_similar
 from invertune.baselines.suspects import TrainingTime, Views
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, ImageTextPairs
-from invertune.defense import Purified
+from invertune.defense import Purified, Training
 from invertune.fields import check_counts, check_shares
 from invertune.losses import clip_loss
 from invertune.training.objective import Batch, Pass
@@ -177,6 +177,10 @@ class SafeCLIP(TrainingTime):
     def first_split(self) -> int:
         """Number of the first epoch, from 0, in which safe pairs are told from others."""
         return self.in_modal_epochs + self.slow_epochs
+
+    def trainings(self) -> list[Training]:
+        """Return how it trains."""
+        return [Training(self.recipe, SafeTraining)]
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None

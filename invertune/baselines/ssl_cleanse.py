@@ -14,7 +14,7 @@ from invertune.baselines.augment import ImageAugmentation
 from invertune.baselines.pairs import repaired
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, ImageTextPairs
-from invertune.defense import Purified
+from invertune.defense import Purified, Training
 from invertune.detectors.ssl_cleanse import SSLCleanse
 from invertune.evidence import Evidence
 from invertune.fields import check_calls, check_is, check_numbers, check_types
@@ -166,6 +166,10 @@ class SSLCleansing:
             found, curves=found.curves | own.curves, seconds=found.seconds | own.seconds
         )
         return replace(purified, evidence=evidence)
+
+    def trainings(self) -> list[Training]:
+        """Return how it trains."""
+        return [Training(self.recipe, Consistency)]
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None

@@ -22,7 +22,7 @@ from torch import Tensor
 from invertune.clip.encode import encode_images, predicted_classes, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, ImageTextPairs, chosen_clean
-from invertune.defense import Purified
+from invertune.defense import Purified, Training
 from invertune.detectors.decree import DECREE
 from invertune.evidence import Evidence
 from invertune.fields import (
@@ -304,6 +304,10 @@ class TBAR:
     def work(self, _classes: int) -> dict[str, Work]:
         """Return what goes through the model in both stages."""
         return {"search": self.detect.work(0)["detect"], "purify": self.negate.work()}
+
+    def trainings(self) -> list[Training]:
+        """Return how it trains."""
+        return [Training(self.negate.recipe, Towards)]
 
     def search(self, model: CLIP, clean: CleanData, *, seed: int) -> Evidence:
         """Return the smallest trigger that makes all images alike, and DECREE's verdict."""

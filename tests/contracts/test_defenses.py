@@ -13,8 +13,9 @@ from torch import Tensor
 from evaluation.zero_shot import evaluate_zero_shot
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, ImageTextPairs
-from invertune.defense import NEEDS, Defense, check_needs, given
+from invertune.defense import NEEDS, Defense, check_needs, check_trainings, given
 from invertune.evidence import Evidence
+from invertune.training.execution import Execution
 
 Taught = Callable[[str], CLIP]
 State = Callable[[CLIP], dict[str, Tensor]]
@@ -102,3 +103,28 @@ def test_it_says_what_it_needs_and_is_held_to_it(defense: Defense, plain: DataBu
     with pytest.raises(ValueError, match=f"defense {defense.name} needs ") as caught:
         check_needs(defense, few, poisoned_pairs=False)
     assert "\n" not in str(caught.value)
+
+
+@every
+def test_what_it_cannot_train_in_parts_is_said_beforehand(
+    defense: Defense, choice: str, taught: Taught, plain: DataBundle
+) -> None:
+    if not hasattr(defense, "trainings"):
+        return
+    model = taught(_kind(choice))
+    with Execution(chunk=3).used():
+        beforehand = _complaint(lambda: check_trainings(defense, lambda: model, "purify"))
+        clean = given(defense, plain, _suspects(plain), lambda: model)
+        found = _complaint(lambda: defense.purify(model, clean, seed=0))
+    # Its own name stands there in place of the stage's where it trains in several.
+    assert beforehand.partition(": ")[2] == found.partition(": ")[2]
+    # In one piece everything can be trained.
+    assert _complaint(lambda: check_trainings(defense, lambda: model, "purify")) == ""
+
+
+def _complaint(action: Callable[[], object]) -> str:
+    try:
+        action()
+    except ValueError as error:
+        return str(error)
+    return ""
