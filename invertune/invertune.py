@@ -12,7 +12,7 @@ from typing import cast
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, chosen_clean
-from invertune.defense import Purified
+from invertune.defense import Purified, Training
 from invertune.evidence import Evidence, Identification, Verdict
 from invertune.fields import check_counts, check_is, check_types
 from invertune.perturb.triggers import InvertedTrigger
@@ -95,6 +95,11 @@ class InverTune:
                 f"{self.name} needs {self.clean_samples} clean images, got {len(clean.images)}"
             )
         return clean.take(chosen_clean(len(clean.images), count, seed))
+
+    def trainings(self) -> list[Training]:
+        """Return what step 3 trains by the one loop, if it does."""
+        own = getattr(self.tune, "trainings", None)
+        return [] if own is None else list(own())
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None
@@ -228,6 +233,7 @@ class InverTune:
             triggers=triggers,
             findings={
                 **found.findings,
+                **tuned.findings,
                 "divergence": tuned.divergence,
                 "tuned_layers": tuned.layers,
                 "neurons": tuned.neurons,

@@ -15,6 +15,7 @@ from torch import Tensor
 from invertune.clip.encode import zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, to_float
+from invertune.evidence import Finding
 from invertune.fields import check_calls, check_choices, check_numbers, check_types
 from invertune.finite import check_finite
 from invertune.neurons import backdoor_neurons
@@ -47,6 +48,7 @@ class Tuned:
     layers: list[str]
     neurons: dict[str, list[int]]
     curves: dict[str, list[float]]
+    findings: dict[str, Finding] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -42,7 +42,7 @@ def check(parts: Parts) -> None:
     from invertune.defense import check_trainings
 
     with parts.execution().used():
-        check_trainings(parts.defense, lambda: parts.model_spec().build(parts.seed), "purify")
+        check_trainings(parts.defense, parts.model_spec().untrained, "purify")
 
 
 def _produce(parts: Parts, made: Mapping[str, StageFolder], folder: Path) -> None:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,10 @@ from torch import Tensor
 from invertune.clip.encode import encode_images, predicted_classes, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, ImageTextPairs, chosen_clean
+from invertune.data.images import Images
 from invertune.defense import Purified, Training
 from invertune.detectors.decree import DECREE
-from invertune.evidence import Evidence
+from invertune.evidence import Evidence, Finding
 from invertune.fields import (
     check_counts,
     check_is,
@@ -35,6 +36,7 @@ from invertune.fields import (
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.steps import Clock
 from invertune.training import Batch, Recipe, train
+from invertune.training.checkpoint import load_state, save_state
 from invertune.tune import Refresh, Tuned
 from invertune.work import Work
 
@@ -71,19 +73,16 @@ class Negated:
     """A repaired model and what was seen on the way.
 
     Attributes:
-        model: A copy; the suspect model itself where no scale was gentle enough.
-        scale: alpha, 0 where the model stayed as it was.
-        targets: The class that each trigger sends most images to.
-        curves: ``task vector loss`` by step; ``agreement`` and ``trigger success`` by scale, up
-            to the first that is too much.
-        steps: Optimizer steps that the vector took.
+        model: A copy, with the suspect's weights where every scale was too much.
+        losses: Of every step of the vector's training.
+        findings: ``scale`` (alpha; 0 where the weights stayed), ``trigger_targets`` (the class that
+            each trigger sends most images to), and by the scales that were tried, from 0 to the
+            first that was too much, ``agreement`` and ``trigger_success``.
     """
 
     model: CLIP
-    scale: float
-    targets: list[int]
-    curves: dict[str, list[float]]
-    steps: int
+    losses: list[float]
+    findings: dict[str, Finding]
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,8 @@ class TaskNegation:
     sends most images to, against all class names, since a batch whose captions are all the target's
     has no negatives for CLIP's loss. Triggers take turns. The scale is found without labels and
     without the true trigger: scales rise while they leave the class of enough clean images as it
-    was, and of these the one counts at which the inverted triggers send the fewest images to their
-    classes.
+    was, and of these, 0 among them, the one counts at which the inverted triggers send the fewest
+    images to their classes.
 
     Attributes:
         samples: Number of clean images.
@@ -118,13 +117,19 @@ class TaskNegation:
         check_shares(self, "least_agreement")
         check_positive_lists(self, "scales")
         self.recipe.check_pairs(self.samples, _STAGE)
-        if not self.recipe.freeze_text:
-            raise ValueError("recipe.freeze_text is true: only images are triggered, got False")
+        # Weights alone are subtracted, and of the image tower.
+        for name in ("freeze_text", "freeze_batch_norm"):
+            if not getattr(self.recipe, name):
+                raise ValueError(f"recipe.{name} is true for a task vector, got False")
 
     @property
     def steps(self) -> int:
         """Optimizer steps."""
         return self.recipe.steps(self.samples)
+
+    def trainings(self) -> list[Training]:
+        """Return how the vector is learned."""
+        return [Training(self.recipe, Towards)]
 
     def work(self) -> Work:
         """Return what goes through the model."""
@@ -147,9 +152,10 @@ class TaskNegation:
     ) -> Tuned:
         """Return what `negate` does, as InverTune's step 3; layers and neurons play no part."""
         found = self.negate(
-            start or model, clean, triggers, seed=seed + number - 1, checkpoint=checkpoint
+            model, clean, triggers, seed=seed, checkpoint=checkpoint, start=start, number=number
         )
-        return Tuned(found.model, {}, [], {}, {**found.curves, "scale": [found.scale]})
+        curves = {f"{_STAGE} loss": found.losses}
+        return Tuned(found.model, {}, [], {}, curves, found.findings)
 
     def negate(
         self,
@@ -159,15 +165,22 @@ class TaskNegation:
         *,
         seed: int,
         checkpoint: Path | None = None,
+        start: CLIP | None = None,
+        number: int = 1,
     ) -> Negated:
         """Return a copy without the triggers' task vector; ``model`` itself stays as it is.
 
+        An interrupted repair keeps the finished vector in a file beside ``checkpoint``.
+
         Args:
-            model: The suspect model.
+            model: The suspect model; classes are compared with its own.
             clean: Its images are drawn from.
             triggers: At least one.
             seed: Decides the images and their order.
             checkpoint: A file that an interrupted training goes on from.
+            start: What the vector is learned on and taken off, such as an earlier round's result;
+                ``model`` if None.
+            number: Of the round.
 
         Raises:
             ValueError: If there is no trigger, or fewer clean images than ``samples``.
@@ -177,38 +190,68 @@ class TaskNegation:
             raise ValueError("a task vector needs at least one trigger")
         if len(clean.images) < self.samples:
             raise ValueError(f"samples={self.samples}, but there are {len(clean.images)} images")
-        model.eval()
-        images = clean.images.take(chosen_clean(len(clean.images), self.samples, seed))
+        base = model.eval() if start is None else start.eval()
+        images = clean.images.take(chosen_clean(len(clean.images), self.samples, seed)).kept()
         classifier = zero_shot_classifier(model, clean.prompts, clean.templates)
-        seen = _Seen(images[:], triggers, classifier)
+        seen = _Seen(images, triggers, classifier)
         before = seen.classes(model)
         # Images of the target itself say nothing.
         targets = [_most(seen.classes(model, trigger), before) for trigger in triggers]
-        tuned = copy.deepcopy(model)
-        pairs = ImageTextPairs(images, [""] * len(images), [str(i) for i in range(len(images))])
-        losses = train(
-            tuned, pairs, self.recipe, seed=seed, stage=_STAGE, checkpoint=checkpoint,
-            objective=Towards(triggers, targets, classifier),
-        )  # fmt: skip
-        vector, curves = task_vector(model, tuned), {f"{_STAGE} loss": losses}
+        file = None if checkpoint is None else checkpoint.with_name(f"vector-{checkpoint.name}")
+        goal = Towards(triggers, targets, classifier)
+        vector, losses = self._learned(base, images, goal, seed, number, checkpoint, file)
         agreement, success = list[float](), list[float]()
         best, least = 0.0, float("inf")
-        for scale in sorted(self.scales):
-            changed = subtract(model, vector, scale)
-            agreement.append(float((seen.classes(changed) == before).float().mean()))
+        for scale in (0.0, *sorted(self.scales)):
+            changed = subtract(base, vector, scale)
+            agreement.append(int((seen.classes(changed) == before).sum()) / len(before))
             success.append(seen.success(changed, before, targets))
-            if agreement[-1] < self.least_agreement:
+            if scale and agreement[-1] < self.least_agreement:
                 break
             if success[-1] < least:
                 best, least = scale, success[-1]
-        curves |= {"agreement": agreement, "trigger success": success}
+        if file is not None:
+            file.unlink(missing_ok=True)
         log.info("task vector: scale %g of %s", best, ", ".join(f"{s:g}" for s in self.scales))
-        return Negated(subtract(model, vector, best), best, targets, curves, len(losses))
+        findings: dict[str, Finding] = {
+            "scale": best,
+            "trigger_targets": [clean.class_names[target] for target in targets],
+            "agreement": agreement,
+            "trigger_success": success,
+        }
+        return Negated(subtract(base, vector, best), losses, findings)
+
+    def _learned(
+        self,
+        base: CLIP,
+        images: Images,
+        goal: Towards,
+        seed: int,
+        number: int,
+        checkpoint: Path | None,
+        file: Path | None,
+    ) -> tuple[dict[str, Tensor], list[float]]:
+        """Return the task vector and its losses: the file holds them, or else is left with them."""
+        stage = _STAGE if number == 1 else f"{_STAGE} {number}"
+        state: dict[str, Any] | None = load_state(file, stage, base.device)
+        if state is not None:
+            return state["vector"], state["losses"]
+        tuned, count = copy.deepcopy(base), len(images)
+        pairs = ImageTextPairs(images, [""] * count, [str(i) for i in range(count)])
+        losses = train(
+            tuned, pairs, self.recipe, seed=seed, stage=stage, checkpoint=checkpoint, objective=goal
+        )
+        vector = task_vector(base, tuned)
+        if file is not None:
+            save_state(file, stage, {"vector": vector, "losses": losses})
+        return vector, losses
 
 
 @dataclass(frozen=True)
 class Towards:
     """Cross-entropy of triggered images towards what their trigger is for; triggers take turns.
+
+    A model's own head plays no part: it is what is looked at, not what is learned.
 
     Attributes:
         triggers: One of them a step.
@@ -226,7 +269,7 @@ class Towards:
         """Return the loss of a batch, a scalar."""
         turn = batch.step % len(self.triggers)
         features = model.encode_image(self.triggers[turn](batch.images))
-        alike = model.similarities(features, self.classifier.to(features))
+        alike = features @ self.classifier.to(features)
         wanted = torch.full((len(alike),), self.targets[turn], device=alike.device)
         return F.cross_entropy(model.logit_scale.detach().exp() * alike, wanted)
 
@@ -236,12 +279,12 @@ class _Seen:
     """The classes that a model takes clean and triggered images for.
 
     Attributes:
-        images: (N, 3, H, W) uint8.
+        images: N of them.
         triggers: They take turns over the images.
         classifier: (D, C) zero-shot classifier.
     """
 
-    images: Tensor
+    images: Images
     triggers: Sequence[InvertedTrigger]
     classifier: Tensor
 
@@ -249,7 +292,7 @@ class _Seen:
         self, model: CLIP, trigger: InvertedTrigger | None = None, every: slice = slice(None)
     ) -> Tensor:
         """Return the class of each image, or of every so many, (N,) on the CPU."""
-        features = encode_images(model, self.images[every], trigger=trigger)
+        features = encode_images(model, self.images.take(every), trigger=trigger)
         return predicted_classes(model, features, self.classifier).cpu()
 
     def success(self, model: CLIP, before: Tensor, targets: Sequence[int]) -> float:
@@ -285,6 +328,8 @@ class TBAR:
         knows: What it is given beyond the model and the images.
     """
 
+    least_classes: ClassVar[int] = 2
+
     name: str
     detect: DECREE
     negate: TaskNegation
@@ -307,7 +352,7 @@ class TBAR:
 
     def trainings(self) -> list[Training]:
         """Return how it trains."""
-        return [Training(self.negate.recipe, Towards)]
+        return self.negate.trainings()
 
     def search(self, model: CLIP, clean: CleanData, *, seed: int) -> Evidence:
         """Return the smallest trigger that makes all images alike, and DECREE's verdict."""
@@ -334,17 +379,16 @@ class TBAR:
             return Purified(copy.deepcopy(model).eval(), found)
         clock = Clock()
         with clock("negate"):
-            negated = self.negate.negate(
+            made = self.negate.negate(
                 model, clean, found.triggers, seed=seed, checkpoint=checkpoint
             )
-        classes = [clean.class_names[target] for target in negated.targets]
         evidence = replace(
             found,
-            curves=found.curves | negated.curves,
+            curves={**found.curves, f"{_STAGE} loss": made.losses},
             seconds=found.seconds | clock.seconds,
-            findings={**found.findings, "scale": negated.scale, "trigger_classes": classes},
+            findings=found.findings | made.findings,
         )
-        return Purified(negated.model, evidence, negated.steps)
+        return Purified(made.model, evidence, len(made.losses))
 
     def purify(
         self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None

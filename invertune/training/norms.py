@@ -7,16 +7,17 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from invertune.training.distributed import Ranks
 
 
 def batch_norms(model: nn.Module) -> list[nn.Module]:
-    """Return the BatchNorm layers of a model."""
-    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    """Return the BatchNorm layers of a model, of images and of vectors alike."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
 
-class SharedBatchNorm(nn.BatchNorm2d):
+class SharedBatchNorm(_BatchNorm):
     """What torch's SyncBatchNorm computes, where that refuses: on a processor.
 
     Attributes:
@@ -27,19 +28,22 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
-        """Return normalized features, (B, C, H, W), by the mean and variance of all shares."""
+        """Return normalized features, (B, C, ...), by the mean and variance of all shares."""
         if not self.training:
             return super().forward(x)
-        own, axes = x.to(torch.promote_types(x.dtype, torch.float32)), (0, 2, 3)
+        own, axes = x.to(torch.promote_types(x.dtype, torch.float32)), [0, *range(2, x.dim())]
         count = own.new_tensor([own.numel() / own.shape[1]])
         sums = self.ranks.summed(torch.cat([own.sum(axes), count]))
         mean, total = sums[:-1] / sums[-1].detach(), sums[-1].detach()
         # In two passes, as the difference of large squares would lose digits.
-        centered = own - _by_channel(mean)
+        centered = own - _by_channel(mean, x)
         variance = self.ranks.summed(centered.square().sum(axes)) / total
         self._remember(mean.detach(), variance.detach(), float(total))
-        scaled = centered * _by_channel((variance + self.eps).rsqrt() * self.weight)
-        return (scaled + _by_channel(self.bias)).to(x.dtype)
+        factor = (variance + self.eps).rsqrt() * self.weight
+        return (centered * _by_channel(factor, x) + _by_channel(self.bias, x)).to(x.dtype)
+
+    def _check_input_dim(self, _input: Tensor) -> None:
+        """Take what the layer took before."""
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, count: float) -> None:
@@ -52,8 +56,8 @@ class SharedBatchNorm(nn.BatchNorm2d):
         self.running_var.lerp_(variance * (count / max(1.0, count - 1)), share)
 
 
-def _by_channel(values: Tensor) -> Tensor:
-    return values.view(1, -1, 1, 1)
+def _by_channel(values: Tensor, x: Tensor) -> Tensor:
+    return values.view(1, -1, *[1] * (x.dim() - 2))
 
 
 @contextlib.contextmanager

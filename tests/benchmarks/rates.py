@@ -50,7 +50,7 @@ def main() -> None:
 
 def _at(part: Any, lr: float) -> Any:
     """Return a defense whose recipe, or that of its negation, has the rate."""
-    name = "recipe" if hasattr(part, "recipe") else "negate" if hasattr(part, "negate") else None
+    name = next((own for own in ("recipe", "negate", "tune") if hasattr(part, own)), None)
     own = {"lr": lr} if name is None else {name: _at(getattr(part, name), lr)}
     return dataclasses.replace(part, **own)
 

@@ -2,14 +2,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from invertune.baselines.tbar import TBAR, TaskNegation, Towards, subtract, task_vector
+from invertune.baselines import tbar
+from invertune.baselines.tbar import (
+    TBAR,
+    Negated,
+    TaskNegation,
+    Towards,
+    subtract,
+    task_vector,
+)
 from invertune.clip.encode import encode_images, predicted_classes, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, ImageTextPairs, to_float
@@ -17,6 +26,7 @@ from invertune.detectors.decree import DECREE, Balance
 from invertune.evidence import Evidence
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.training import Batch, Recipe, train
+from invertune.training.step import Step
 from invertune.tune import Tuning
 
 Taught = Callable[[str], CLIP]
@@ -114,15 +124,17 @@ def test_the_backdoor_is_subtracted(
     own = predicted_classes(backdoored, encode_images(backdoored, images), classifier)
     assert _goes(backdoored, stamped[own != TARGET], classifier, TARGET) > 0.9
     found = NEGATE.negate(backdoored, plain.clean, [stamp], seed=0)
-    assert found.targets == [TARGET]
-    assert found.scale in NEGATE.scales
-    assert found.steps == 16
-    assert len(found.curves["task vector loss"]) == 16
-    agreement, success = found.curves["agreement"], found.curves["trigger success"]
+    named = found.findings
+    assert named["trigger_targets"] == [plain.class_names[TARGET]]
+    assert len(found.losses) == 16
+    agreement, success = _by_scale(found)
+    assert (agreement[0], success[0]) == (1, pytest.approx(1, abs=0.1))  # of scale 0
     # Of the scales that are gentle enough the one at which the trigger does least.
-    gentle = [(s, scale) for scale, a, s in zip(NEGATE.scales, agreement, success, strict=False)
+    scales = [0, *NEGATE.scales]
+    gentle = [(s, scale) for scale, a, s in zip(scales, agreement, success, strict=False)
               if a >= NEGATE.least_agreement]  # fmt: skip
-    assert (min(gentle)) == (success[NEGATE.scales.index(found.scale)], found.scale)
+    assert min(gentle) == (success[scales.index(named["scale"])], named["scale"])
+    assert named["scale"] > 0
     assert _goes(found.model, stamped[own != TARGET], classifier, TARGET) < 0.5
     assert _goes(found.model, images, classifier, own) >= 0.7
     moved = {n for n, own in state(found.model).items() if not torch.equal(own, before[n])}
@@ -131,29 +143,103 @@ def test_the_backdoor_is_subtracted(
     assert all(torch.equal(own, before[name]) for name, own in state(backdoored).items())
 
 
-def test_where_no_scale_is_gentle_the_model_stays(
-    backdoored: CLIP, plain: DataBundle, state: State, stamp: InvertedTrigger
+@pytest.mark.parametrize("why", ["too much", "no use"])
+def test_where_no_scale_helps_the_weights_stay(
+    backdoored: CLIP, plain: DataBundle, state: State, stamp: InvertedTrigger, why: str
 ) -> None:
-    harsh = replace(NEGATE, scales=[40, 50], least_agreement=0.9)
-    found = harsh.negate(backdoored, plain.clean, [stamp], seed=0)
-    assert found.scale == 0
+    if why == "too much":
+        harsh = replace(NEGATE, scales=[50, 40], least_agreement=0.9)
+        found = harsh.negate(backdoored, plain.clean, [stamp], seed=0)
+        agreement, _ = _by_scale(found)
+        assert len(agreement) == 2  # no further one is looked at
+        assert agreement[1] < 0.9
+    else:  # nothing is learned, so that nothing is there to subtract
+        slow = replace(NEGATE, recipe=replace(RECIPE, lr=1e-30))
+        found = slow.negate(backdoored, plain.clean, [stamp], seed=0)
+        assert len(set(_by_scale(found)[1])) == 1
+    assert found.findings["scale"] == 0
     assert found.model is not backdoored
-    assert len(found.curves["agreement"]) == 1  # no further one is looked at
-    assert found.curves["agreement"][0] < 0.9
     before = state(backdoored)
     assert all(torch.equal(own, before[name]) for name, own in state(found.model).items())
 
 
 def test_it_is_a_third_step(
-    backdoored: CLIP, plain: DataBundle, state: State, stamp: InvertedTrigger
+    backdoored: CLIP, taught: Taught, plain: DataBundle, state: State, stamp: InvertedTrigger
 ) -> None:
     assert isinstance(NEGATE, Tuning)
     tuned = NEGATE(backdoored, plain.clean, [stamp], seed=4)
     own = NEGATE.negate(backdoored, plain.clean, [stamp], seed=4)
     one, other = state(tuned.model), state(own.model)
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert tuned.curves["scale"] == [own.scale]
+    assert tuned.findings == own.findings
     assert (tuned.divergence, tuned.layers, tuned.neurons) == ({}, [], {})
+    # A later round goes on from the earlier one's result, and compares with the suspect model.
+    start = tuned.model
+    again = NEGATE(backdoored, plain.clean, [stamp], seed=4, start=start, number=2)
+    assert again.findings["trigger_targets"] == [plain.class_names[TARGET]]
+    first = again.findings["agreement"][0]  # type: ignore[index]
+    assert first == own.findings["agreement"][_place(own)]  # type: ignore[index]
+
+
+def test_a_models_own_head_is_looked_at_and_not_learned(
+    backdoored: CLIP, plain: DataBundle, stamp: InvertedTrigger, classifier: Tensor
+) -> None:
+    """Its head reads the table of tokens, of which a training has a few rows alone."""
+
+    class Head(nn.Module):
+        def forward(self, clip: Any, features: Tensor) -> Tensor:
+            assert clip.token_embedding(torch.tensor([49407])).isfinite().all()
+            return features @ classifier
+
+    plainly = NEGATE.negate(backdoored, plain.clean, [stamp], seed=0)
+    backdoored.head = Head()
+    found = NEGATE.negate(backdoored, plain.clean, [stamp], seed=0)
+    assert found.findings == plainly.findings
+
+
+@pytest.mark.parametrize("killed_in", ["training", "scales"])
+def test_a_killed_repair_goes_on(
+    backdoored: CLIP, plain: DataBundle, state: State, stamp: InvertedTrigger, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, killed_in: str,
+) -> None:  # fmt: skip
+    file, found = tmp_path / "checkpoint.pt", Evidence(triggers=[stamp])
+    whole = REPAIR.repair(backdoored, plain.clean, found, seed=3)
+    trained, steps, looks = tbar.train, list[int](), list[int]()
+    real_step, real_look = Step.gradients, tbar.subtract
+    monkeypatch.setattr(tbar, "train", lambda *a, **k: trained(*a, **k, checkpoint_every=4))
+
+    def step(own: Step, *batch: Tensor) -> Tensor:
+        steps.append(0)
+        if killed_in == "training" and len(steps) == 11:
+            raise KeyboardInterrupt
+        return real_step(own, *batch)
+
+    def look(*given: Any) -> CLIP:
+        looks.append(0)
+        if killed_in == "scales" and len(looks) == 2:
+            raise KeyboardInterrupt
+        return real_look(*given)
+
+    monkeypatch.setattr(Step, "gradients", step)
+    monkeypatch.setattr(tbar, "subtract", look)
+    with pytest.raises(KeyboardInterrupt):
+        REPAIR.repair(backdoored, plain.clean, found, seed=3, checkpoint=file)
+    again = REPAIR.repair(backdoored, plain.clean, found, seed=3, checkpoint=file)
+    assert len(steps) == {"training": 11 + 8, "scales": 16}[killed_in]
+    assert again.evidence.findings == whole.evidence.findings
+    assert again.evidence.curves == whole.evidence.curves
+    wanted = state(whole.model)
+    assert all(torch.equal(wanted[name], value) for name, value in state(again.model).items())
+    assert not list(tmp_path.iterdir())
+
+
+def _by_scale(found: Negated) -> tuple[list[float], list[float]]:
+    agreement, success = (found.findings[name] for name in ("agreement", "trigger_success"))
+    return cast("list[float]", agreement), cast("list[float]", success)
+
+
+def _place(found: Negated) -> int:
+    return [0, *NEGATE.scales].index(cast("float", found.findings["scale"]))
 
 
 def test_both_stages_are_the_whole_repair(taught: Taught, plain: DataBundle, state: State) -> None:
@@ -167,8 +253,8 @@ def test_both_stages_are_the_whole_repair(taught: Taught, plain: DataBundle, sta
     findings = whole.evidence.findings
     assert (findings["pl1"], findings["flagged"]) == (1 - detected.score, detected.flagged)
     assert findings["scale"] in [0, *NEGATE.scales]
-    assert set(findings["trigger_classes"]) <= set(plain.class_names)  # type: ignore[arg-type]
-    assert {"cosine", "task vector loss", "agreement"} < set(whole.evidence.curves)
+    assert set(findings["trigger_targets"]) <= set(plain.class_names)  # type: ignore[arg-type]
+    assert {"cosine", "task vector loss"} < set(whole.evidence.curves)
     assert {"inversion", "negate"} == set(whole.evidence.seconds)
 
 
@@ -195,6 +281,7 @@ def test_its_work_is_known() -> None:
         ({"least_agreement": 2}, "least_agreement"),
         ({"samples": 3}, "task vector needs at least batch_size=6 pairs, got 3"),
         ({"recipe": replace(RECIPE, freeze_text=False)}, "recipe.freeze_text is true"),
+        ({"recipe": replace(RECIPE, freeze_batch_norm=False)}, "recipe.freeze_batch_norm is true"),
         ({"recipe": None}, "recipe is a Recipe, got None"),
     ],
 )

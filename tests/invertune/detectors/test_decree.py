@@ -122,6 +122,7 @@ def test_it_ends_with_an_epoch_without_a_smaller_mask(planted: CLIP, colored: Cl
         ({"images": 5}, "images is at least batch_size, got 5, 6"),
         ({"lrs": [0.5]}, "lrs is one more than drops, and betas are two, got 1, 2 and 2"),
         ({"drops": ["a"]}, "drops is a list of positive numbers, got"),
+        ({"drops": None}, "drops is a list of positive numbers, got None"),
         ({"threshold": 0}, "threshold is a share in"),
         ({"balance": None}, "balance is a Balance, got None"),
     ],
