@@ -57,7 +57,6 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
             "name": defense["name"],
             "clean_samples": defense["clean_samples"],
             "knows": defense["knows"],
-            "steps": defense["steps"],
             "peak_memory_mib": max(
                 stage.manifest["peak_memory_mib"]
                 for role, stage in stages.items()
@@ -77,6 +76,8 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
             if stage.path is not None
         },
     }
+    if "steps" in defense:  # which a repair that was kept from before they were counted has not
+        result["defense"]["steps"] = defense["steps"]
     if detection is not None:
         told = {key: value for key, value in detection.items() if key != "seconds"}
         result["detection"] = cast("Detection", told)

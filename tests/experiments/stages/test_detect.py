@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,21 @@ def test_a_detector_of_models_leaves_its_score_and_evidence(resolve: Resolve, ru
     assert result["detection"] == {k: v for k, v in card.items() if k != "seconds"}
     assert result["seconds"]["detect"] >= result["seconds"]["detect/inversion"] > 0
     assert result["stages"]["detect"] == f"stages/{made['detect'].folder.name}"
+
+
+def test_a_repair_from_before_its_steps_were_counted_has_a_result(
+    resolve: Resolve, runs: Path
+) -> None:
+    config = resolve("detector=tiny", f"runs_dir={runs}")
+    made = Stages(config).make()
+    known = build_result(config, made)
+    card = made["purify"].file("defense.json")
+    facts = json.loads(card.read_text())
+    assert known["defense"]["steps"] == facts.pop("steps")
+    card.write_text(json.dumps(facts))
+    result = build_result(config, made)
+    assert "steps" not in result["defense"]
+    validate(result)
 
 
 def test_a_detector_of_pairs_is_compared_with_the_truth(resolve: Resolve, runs: Path) -> None:
