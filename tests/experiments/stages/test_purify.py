@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from experiments.stages.stages import list_stages
+from experiments.stages.stages import Stages, list_stages
 from invertune.evidence import Evidence
 
 Resolve = Callable[..., dict[str, Any]]
@@ -32,3 +34,20 @@ def test_the_key_holds_what_the_search_does_not(resolve: Resolve) -> None:
     assert {"identify", "invert"} <= found.keys()
     assert own.keys() & found.keys() == {"_target_"}
     assert "_stages_" not in own
+
+
+@pytest.mark.parametrize(
+    ("defense", "said"),
+    [
+        ("par", "purify: its objective sees a whole batch; choices: processes=1 and speed.chunk"),
+        ("ft", "purify: chunk=8 needs a model without BatchNorm, or recipe.freeze_batch_norm=true"),
+    ],
+)
+def test_what_cannot_be_trained_in_parts_is_said_before_the_implant(
+    resolve: Resolve, tmp_path: Path, defense: str, said: str
+) -> None:
+    words = [f"defense={defense}", "defense.clean_samples=12", "defense.recipe.batch_size=6",
+             "++attack.recipe.freeze_batch_norm=true", f"runs_dir={tmp_path}"]  # fmt: skip
+    Stages(resolve(*words)).check()
+    with pytest.raises(ValueError, match=said):
+        Stages(resolve(*words, "speed.chunk=8")).check()
