@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,38 @@ class Defense(Needing, Protocol):
                 `invertune.training.train` makes; it may be there from an earlier attempt, and is
                 removed by whoever gave it.
         """
+
+
+class Searching(ABC):
+    """A defense in two steps, of which the first may serve many a second one."""
+
+    @abstractmethod
+    def search(self, model: CLIP, clean: CleanData, *, seed: int) -> Evidence:
+        """Return what is found of a backdoor; ``model`` stays as it is."""
+
+    @abstractmethod
+    def repair(
+        self,
+        model: CLIP,
+        clean: CleanData,
+        found: Evidence,
+        *,
+        seed: int,
+        checkpoint: Path | None = None,
+    ) -> Purified:
+        """Return a repaired copy, given what `search` found; ``model`` stays as it is."""
+
+    def purify(
+        self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None
+    ) -> Purified:
+        """Return a repaired copy and the evidence of both steps; ``model`` stays as it is.
+
+        Raises:
+            ValueError: If there are fewer clean images than a step needs.
+            NonFiniteLossError: If a loss becomes NaN or infinite.
+        """
+        found = self.search(model, clean, seed=seed)
+        return self.repair(model, clean, found, seed=seed, checkpoint=checkpoint)
 
 
 @dataclass(frozen=True)

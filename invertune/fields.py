@@ -155,15 +155,15 @@ def check_shares(of: Any, *names: str, zero: bool = False, one: bool = False) ->
             raise ValueError(f"{name} is a share in {left}0, 1{right}, got {value!r}")
 
 
-def check_positive_lists(of: Any, *names: str) -> None:
-    """Compare fields that are lists of numbers above 0, at least one, with that.
+def check_positive_lists(of: Any, *names: str, empty: bool = False) -> None:
+    """Compare fields that are lists of numbers above 0, at least one unless ``empty``, with that.
 
     Raises:
         ValueError: If one is something else.
     """
     for name in names:
         values = getattr(of, name)
-        right = isinstance(values, list | tuple) and bool(values)
+        right = isinstance(values, list | tuple) and (empty or bool(values))
         if not right or not all(is_number(value) and value > 0 for value in values):
             raise ValueError(f"{name} is a list of positive numbers, got {values!r:.80}")
 

@@ -12,7 +12,7 @@ from typing import cast
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, chosen_clean
-from invertune.defense import Purified, Training
+from invertune.defense import Purified, Searching, Training
 from invertune.evidence import Evidence, Identification, Verdict
 from invertune.fields import check_counts, check_is, check_types
 from invertune.perturb.triggers import InvertedTrigger
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class InverTune:
+class InverTune(Searching):
     """Remove a backdoor by inverting its trigger and tuning away what it fires.
 
     Attributes:
@@ -100,18 +100,6 @@ class InverTune:
         """Return what step 3 trains by the one loop, if it does."""
         own = getattr(self.tune, "trainings", None)
         return [] if own is None else list(own())
-
-    def purify(
-        self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None
-    ) -> Purified:
-        """Return a repaired copy and the evidence of every step; ``model`` stays as it is.
-
-        Raises:
-            ValueError: If there are fewer clean images than ``clean_samples``.
-            NonFiniteLossError: If a loss becomes NaN or infinite.
-        """
-        found = self.search(model, clean, seed=seed)
-        return self.repair(model, clean, found, seed=seed, checkpoint=checkpoint)
 
     def work(self, classes: int) -> dict[str, Work]:
         """Return what goes through the model, at most, by the stage that does it.

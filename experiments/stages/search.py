@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from experiments.stages.data import further
 from experiments.stages.declared import defense_stages
@@ -14,28 +14,7 @@ from experiments.stages.parts import implant_inputs
 if TYPE_CHECKING:
     from experiments.stages.parts import Parts
     from experiments.stages.store import StageFolder
-    from invertune.clip.models import CLIP
-    from invertune.data.bundle import CleanData
-    from invertune.defense import Purified
-    from invertune.evidence import Evidence
-
-
-class SearchingDefense(Protocol):
-    """A defense in two steps, of which the first may serve many a second one."""
-
-    def search(self, model: CLIP, clean: CleanData, *, seed: int) -> Evidence:
-        """Return what is found of a backdoor; ``model`` stays as it is."""
-
-    def repair(
-        self,
-        model: CLIP,
-        clean: CleanData,
-        found: Evidence,
-        *,
-        seed: int,
-        checkpoint: Path | None = None,
-    ) -> Purified:
-        """Return a repaired copy, given what `search` found."""
+    from invertune.defense import Searching
 
 
 def stage(planner: Planner, backdoored: Stage) -> Stage | None:
@@ -49,7 +28,7 @@ def stage(planner: Planner, backdoored: Stage) -> Stage | None:
     return planner.stage("purify/search", config, inputs, _produce, name="search")
 
 
-def searching(parts: Parts) -> SearchingDefense:
+def searching(parts: Parts) -> Searching:
     """Return the defense as one that searches.
 
     Raises:
@@ -60,7 +39,7 @@ def searching(parts: Parts) -> SearchingDefense:
         raise ValueError(
             f"defense {parts.defense.name} says that it searches, and cannot {missing[0]}"
         )
-    return cast("SearchingDefense", parts.defense)
+    return cast("Searching", parts.defense)
 
 
 def check(parts: Parts) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, ImageTextPairs, chosen_clean
+from invertune.data.images import Images
 from invertune.defense import Purified
 from invertune.evidence import Evidence
 from invertune.steps import Clock
@@ -32,6 +33,12 @@ def chosen_pairs(clean: CleanData, count: int, seed: int) -> ImageTextPairs:
     if len(clean.images) < count:
         raise ValueError(f"clean_samples={count}, but there are {len(clean.images)} clean pairs")
     return clean.pairs.take(chosen_clean(len(clean.images), count, seed))
+
+
+def without_captions(images: Images) -> ImageTextPairs:
+    """Return images as pairs, for a training that reads no captions."""
+    count = len(images)
+    return ImageTextPairs(images, [""] * count, [f"clean {i}" for i in range(count)])
 
 
 def repaired(

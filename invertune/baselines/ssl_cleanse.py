@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from invertune.baselines.augment import ImageAugmentation
-from invertune.baselines.pairs import repaired
+from invertune.baselines.pairs import repaired, without_captions
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, ImageTextPairs
-from invertune.defense import Purified, Training
+from invertune.defense import Purified, Searching, Training
 from invertune.detectors.ssl_cleanse import SSLCleanse
 from invertune.evidence import Evidence
 from invertune.fields import check_calls, check_is, check_numbers, check_types
@@ -76,7 +76,7 @@ class Consistency:
 
 
 @dataclass(frozen=True)
-class SSLCleansing:
+class SSLCleansing(Searching):
     """Invert the most suspicious cluster's trigger, then teach the encoder not to mind it.
 
     The student begins as the suspect encoder; the teacher is that encoder and never moves, as with
@@ -171,20 +171,6 @@ class SSLCleansing:
         """Return how it trains."""
         return [Training(self.recipe, Consistency)]
 
-    def purify(
-        self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None
-    ) -> Purified:
-        """Return a repaired copy; ``model`` itself stays as it is.
-
-        Raises:
-            ValueError: If there are fewer images than one batch.
-            NonFiniteLossError: If a loss becomes NaN or infinite.
-        """
-        found = self.search(model, clean, seed=seed)
-        return self.repair(model, clean, found, seed=seed, checkpoint=checkpoint)
-
     def _images(self, clean: CleanData, seed: int) -> ImageTextPairs:
-        """Return the images that the trigger was found on; nobody reads their captions."""
-        images = clean.images.take(self.detect.chosen(len(clean.images), seed))
-        count = len(images)
-        return ImageTextPairs(images, [""] * count, [f"clean {i}" for i in range(count)])
+        """Return the images that the trigger was found on."""
+        return without_captions(clean.images.take(self.detect.chosen(len(clean.images), seed)))

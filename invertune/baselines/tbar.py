@@ -19,11 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from invertune.baselines.pairs import without_captions
 from invertune.clip.encode import encode_images, predicted_classes, zero_shot_classifier
 from invertune.clip.models import CLIP
-from invertune.data.bundle import CleanData, ImageTextPairs, chosen_clean
+from invertune.data.bundle import CleanData, chosen_clean
 from invertune.data.images import Images
-from invertune.defense import Purified, Training
+from invertune.defense import Purified, Searching, Training
 from invertune.detectors.decree import DECREE
 from invertune.evidence import Evidence, Finding
 from invertune.fields import (
@@ -236,11 +237,11 @@ class TaskNegation:
         state: dict[str, Any] | None = load_state(file, stage, base.device)
         if state is not None:
             return state["vector"], state["losses"]
-        tuned, count = copy.deepcopy(base), len(images)
-        pairs = ImageTextPairs(images, [""] * count, [str(i) for i in range(count)])
+        tuned = copy.deepcopy(base)
         losses = train(
-            tuned, pairs, self.recipe, seed=seed, stage=stage, checkpoint=checkpoint, objective=goal
-        )
+            tuned, without_captions(images), self.recipe, seed=seed, stage=stage,
+            checkpoint=checkpoint, objective=goal,
+        )  # fmt: skip
         vector = task_vector(base, tuned)
         if file is not None:
             save_state(file, stage, {"vector": vector, "losses": losses})
@@ -314,7 +315,7 @@ def _most(after: Tensor, before: Tensor) -> int:
 
 
 @dataclass(frozen=True)
-class TBAR:
+class TBAR(Searching):
     """Estimate the trigger by DECREE, and subtract its task vector.
 
     The paper estimates triggers so where the attack is not known. The repair takes place whatever
@@ -389,15 +390,3 @@ class TBAR:
             findings=found.findings | made.findings,
         )
         return Purified(made.model, evidence, len(made.losses))
-
-    def purify(
-        self, model: CLIP, clean: CleanData, *, seed: int, checkpoint: Path | None = None
-    ) -> Purified:
-        """Return a repaired copy; ``model`` itself stays as it is.
-
-        Raises:
-            ValueError: If there are fewer images than a step needs.
-            NonFiniteLossError: If a loss becomes NaN or infinite.
-        """
-        found = self.search(model, clean, seed=seed)
-        return self.repair(model, clean, found, seed=seed, checkpoint=checkpoint)

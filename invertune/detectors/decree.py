@@ -181,7 +181,8 @@ class DECREE:
         check_counts(self, "batch_size", least=2)
         check_shares(self, "success", "threshold", "paper_threshold")
         check_is(self, "balance", Balance)
-        check_positive_lists(self, "lrs", "betas", *(() if self.drops in ([], ()) else ("drops",)))
+        check_positive_lists(self, "lrs", "betas")
+        check_positive_lists(self, "drops", empty=True)
         if len(self.lrs) != len(self.drops) + 1 or len(self.betas) != 2:
             counts = f"{len(self.lrs)}, {len(self.drops)} and {len(self.betas)}"
             raise ValueError(f"lrs is one more than drops, and betas are two, got {counts}")

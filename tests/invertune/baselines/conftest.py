@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from invertune.clip.models import CLIP
+from invertune.data.bundle import DataBundle
+from invertune.perturb.triggers import InvertedTrigger
 
 
 @pytest.fixture
@@ -31,3 +33,14 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     for name, method in (("encode_tokens", tokens), ("encode_text", texts)):
         monkeypatch.setattr(CLIP, name, count(method, ("texts", "texts", "texts_trained")))
     return seen
+
+
+@pytest.fixture
+def stamp(plain: DataBundle) -> InvertedTrigger:
+    """Return a checkerboard over a quarter of the image."""
+    side = plain.image_size
+    mask = torch.zeros(1, side, side)
+    mask[:, : side // 2, : side // 2] = 1
+    parity = (torch.arange(side).view(-1, 1) + torch.arange(side)) % 2
+    pattern = parity.float().expand(3, -1, -1).clone()
+    return InvertedTrigger("mask", mask, pattern, torch.zeros(3, side, side))

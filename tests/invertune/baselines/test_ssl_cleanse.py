@@ -37,17 +37,6 @@ def _still(images: Tensor, generator: torch.Generator) -> Tensor:
     return images
 
 
-@pytest.fixture
-def stamp(plain: DataBundle) -> InvertedTrigger:
-    """Return a checkerboard over a quarter of the image."""
-    side = plain.image_size
-    mask = torch.zeros(1, side, side)
-    mask[:, : side // 2, : side // 2] = 1
-    parity = (torch.arange(side).view(-1, 1) + torch.arange(side)) % 2
-    pattern = parity.float().expand(3, -1, -1).clone()
-    return InvertedTrigger("mask", mask, pattern, torch.zeros(3, side, side))
-
-
 def test_the_loss_is_a_weighed_sum_of_squared_distances() -> None:
     drawn = np.random.default_rng(0).normal(size=(3, 5, 4))
     clean, triggered, wanted = drawn / np.linalg.norm(drawn, axis=2, keepdims=True)

@@ -45,17 +45,6 @@ TARGET = 1
 
 
 @pytest.fixture
-def stamp(plain: DataBundle) -> InvertedTrigger:
-    """Return a checkerboard over a quarter of the image."""
-    side = plain.image_size
-    mask = torch.zeros(1, side, side)
-    mask[:, : side // 2, : side // 2] = 1
-    parity = (torch.arange(side).view(-1, 1) + torch.arange(side)) % 2
-    pattern = parity.float().expand(3, -1, -1).clone()
-    return InvertedTrigger("mask", mask, pattern, torch.zeros(3, side, side))
-
-
-@pytest.fixture
 def classifier(taught: Taught, plain: DataBundle) -> Tensor:
     return zero_shot_classifier(taught("resnet"), plain.prompts, plain.templates)
 
