@@ -124,13 +124,18 @@ def test_an_exported_world_gives_the_same_numbers(
         "shards.yaml", "table.yaml", "datasets.yaml",
     ]  # fmt: skip
     train = ["model.pretrain.epochs=8", "model.pretrain.lr=1e-2", "attack.target_label=lemon"]
-    scores = []
+    scores, losses, weights = [], [], []
     for data in ("tiny", "shards", "table", "datasets"):
         where = world if data == "tiny" else [f"hydra.searchpath=[{tmp_path}/world/conf]"]
         code, shown, complaint = inside(*words, *where, f"data={data}", f"runs_dir={data}", *train)
         assert code == 0, complaint
         scores.append(json.loads((tmp_path / shown.splitlines()[-1]).read_text())["scores"])
-    assert scores[0]["clean"]["zero_shot"]["ca"]["value"] > 0.25  # chance
+        trained = next((tmp_path / data / "stages").glob("pretrain-*"))
+        losses.append(json.loads((trained / "losses.json").read_text()))
+        weights.append((trained / "weights.safetensors").read_bytes())
+    assert losses[0][-1] < losses[0][0]
+    assert all(other == losses[0] for other in losses[1:])
+    assert all(other == weights[0] for other in weights[1:])
     assert all(other == scores[0] for other in scores[1:])
 
 
