@@ -45,7 +45,7 @@ def whole_goal(model: CLIP, batch: Batch) -> Tensor:
     return clip_loss(model.encode_image(batch.images), texts, model.logit_scale)
 
 
-BFLOAT16 = "invertune.training.muon.fast_bfloat16"
+BFLOAT16 = "invertune.training.muon.fast_bfloat16"  # bool() is False
 GOALS = {"mean": MeanGoal(), "whole": whole_goal}
 
 
@@ -115,7 +115,7 @@ def run(case: Case, rank: int = 0, size: int = 1) -> dict[str, Any]:
 
     Optimizers.step = observed  # type: ignore[method-assign]
     try:
-        with replace(case.execution, ranks=Ranks(rank, size)).used(), patch(BFLOAT16, return_value=False):
+        with replace(case.execution, ranks=Ranks(rank, size)).used(), patch(BFLOAT16, bool):
             losses = train(
                 model, pairs_of(case, rank), case.recipe, seed=0, stage="test",
                 teacher=case.spec.build(5) if case.taught else None,
