@@ -45,7 +45,6 @@ def whole_goal(model: CLIP, batch: Batch) -> Tensor:
     return clip_loss(model.encode_image(batch.images), texts, model.logit_scale)
 
 
-BFLOAT16 = "invertune.training.muon.fast_bfloat16"  # bool() is False
 GOALS = {"mean": MeanGoal(), "whole": whole_goal}
 
 
@@ -115,7 +114,10 @@ def run(case: Case, rank: int = 0, size: int = 1) -> dict[str, Any]:
 
     Optimizers.step = observed  # type: ignore[method-assign]
     try:
-        with replace(case.execution, ranks=Ranks(rank, size)).used(), patch(BFLOAT16, bool):
+        with (
+            replace(case.execution, ranks=Ranks(rank, size)).used(),
+            patch("invertune.training.muon.fast_bfloat16", lambda: False),
+        ):
             losses = train(
                 model, pairs_of(case, rank), case.recipe, seed=0, stage="test",
                 teacher=case.spec.build(5) if case.taught else None,
