@@ -1,9 +1,9 @@
-"""Augmentation of images as the baselines' papers have it, by torchvision."""
+"""Augmentation of images, and AutoAugment by torchvision."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +12,6 @@ from torch import Tensor
 from torchvision import transforms
 
 from invertune.data.bundle import to_float
-from invertune.fields import check_shares, check_types, is_number
 
 
 class ImageAugmentation(Protocol):
@@ -44,63 +43,6 @@ class AutoAugment:
 def _auto_augment() -> Callable[[Tensor], Tensor]:
     found: Callable[[Tensor], Tensor] = transforms.AutoAugment()
     return found
-
-
-@dataclass(frozen=True)
-class CropAndColor:
-    """Flip, crop, color and blur, as RoCLIP and SafeCLIP have it (Yang et al., 2023, 2024).
-
-    Attributes:
-        crop: Smallest and largest share of the image's area that is kept, and scaled up again.
-        jitter: Largest change of brightness, contrast, saturation and hue, as shares.
-        jittered: Share of the images whose colors are changed.
-        gray: Share of the images that lose their colors.
-        blur: Smallest and largest deviation of the Gaussian that blurs an image, as shares of its
-            side: what is a blur at 224 pixels is one at 64.
-    """
-
-    crop: Sequence[float]
-    jitter: Sequence[float]
-    jittered: float
-    gray: float
-    blur: Sequence[float]
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        check_shares(self, "jittered", "gray", zero=True, one=True)
-        for name, count in (("crop", 2), ("jitter", 4), ("blur", 2)):
-            values = getattr(self, name)
-            right = isinstance(values, list | tuple) and len(values) == count
-            if not right or not all(is_number(one) and 0 <= one <= 1 for one in values):
-                raise ValueError(f"{name} is {count} shares in [0, 1], got {values!r:.80}")
-        for name in ("crop", "blur"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name} is the smallest share, above 0, and the largest, got "
-                                 f"{[low, high]!r}")  # fmt: skip
-        if self.jitter[3] > 0.5:
-            raise ValueError(f"jitter: hue is turned by 0.5 at most, got {self.jitter[3]!r}")
-
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return changed copies; see `ImageAugmentation`."""
-        return each_apart(self._transform(images.shape[-1]), images, generator)
-
-    def _transform(self, side: int) -> Callable[[Tensor], Tensor]:
-        low, high = (share * side for share in self.blur)
-        # Five deviations to either side are the papers' 21 of 224 pixels; an image cannot be
-        # reflected by more than it has.
-        kernel = 2 * min(max(1, round(5 * high)), side - 1) + 1
-        color = transforms.ColorJitter(*self.jitter)
-        found: Callable[[Tensor], Tensor] = transforms.Compose(
-            [
-                transforms.RandomHorizontalFlip(),
-                transforms.RandomResizedCrop(side, tuple(self.crop), antialias=True),
-                transforms.RandomApply([color], self.jittered),
-                transforms.RandomGrayscale(self.gray),
-                transforms.GaussianBlur(kernel, (low, high)),
-            ]
-        )
-        return found
 
 
 def each_apart(

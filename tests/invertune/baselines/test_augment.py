@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms import functional as tv
 
-from invertune.baselines.augment import AutoAugment, CropAndColor, ImageAugmentation, each_apart
+from invertune.baselines.augment import AutoAugment, ImageAugmentation, each_apart
+from invertune.baselines.crop_and_color import CropAndColor
 
 PLAIN = CropAndColor(
     crop=(1.0, 1.0), jitter=(0.0, 0.0, 0.0, 0.0), jittered=0.0, gray=0.0, blur=(1e-4, 1e-4)
@@ -82,6 +85,40 @@ def test_without_any_change_an_image_is_itself_or_its_mirror() -> None:
     mirrored = [torch.equal(one, images[0].flip(2)) for one in changed]
     assert all(a != b for a, b in zip(straight, mirrored, strict=True))
     assert 8 < sum(mirrored) < 32
+
+
+@pytest.mark.parametrize(
+    ("jitter", "formula", "low", "high"),
+    [
+        ((0.4, 0.0, 0.0, 0.0), tv.adjust_brightness, 0.6, 1.4),
+        ((0.0, 0.4, 0.0, 0.0), tv.adjust_contrast, 0.6, 1.4),
+        ((0.0, 0.0, 0.4, 0.0), tv.adjust_saturation, 0.6, 1.4),
+        ((0.0, 0.0, 0.0, 0.1), tv.adjust_hue, -0.1, 0.1),
+    ],
+    ids=["brightness", "contrast", "saturation", "hue"],
+)
+def test_colors_change_by_torchvisions_formulas(
+    jitter: tuple[float, ...], formula: Callable[[Tensor, float], Tensor], low: float, high: float
+) -> None:
+    """Every image is what a factor of its own in the range makes of it, up to one of 255."""
+    image = _images(1, 8)
+    changed = replace(PLAIN, jitter=jitter, jittered=1.0)(
+        image.expand(16, -1, -1, -1), _generator()
+    )
+    factors = torch.linspace(low, high, 401).tolist()
+    straight = torch.cat([formula(image.float() / 255, one) for one in factors])
+    known = torch.cat([straight, straight.flip(3)])  # half of the images are mirrored
+    apart = (changed[:, None].float() - 255 * known).abs().amax(dim=(2, 3, 4))
+    assert apart.amin(dim=1).max() < 1.5
+    found = torch.tensor(factors).repeat(2)[apart.argmin(dim=1)]
+    assert found.min() < low + 0.3 * (high - low)
+    assert found.max() > high - 0.3 * (high - low)
+
+
+def test_a_share_of_the_images_change_their_colors() -> None:
+    images = torch.full((300, 3, 4, 4), 100, dtype=torch.uint8)
+    changed = replace(PLAIN, jitter=(0.5, 0.0, 0.0, 0.0), jittered=0.8)(images, _generator())
+    assert 0.7 < (changed != images).flatten(1).any(dim=1).float().mean() < 0.87
 
 
 def test_shares_of_the_images_lose_their_colors() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from invertune.baselines import roclip
-from invertune.baselines.augment import CropAndColor
+from invertune.baselines.crop_and_color import CropAndColor
 from invertune.baselines.eda import EDA
 from invertune.baselines.pool import Pool
 from invertune.baselines.roclip import Matching, RoCLIP

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from invertune.baselines import safeclip
-from invertune.baselines.augment import CropAndColor
+from invertune.baselines.crop_and_color import CropAndColor
 from invertune.baselines.eda import EDA
 from invertune.baselines.safe_pairs import Division
 from invertune.baselines.safeclip import SafeCLIP, SafeTraining, unimodal_loss
