@@ -55,8 +55,9 @@ class Needing(Protocol):
     Attributes:
         name: Name in results.
 
-    One that compares classes says how many there are at least, by an attribute ``least_classes``;
-    one that is given the model that the suspect one was fine-tuned from (`CleanData.origin`), by an
+    One that compares classes says how many there are at least, by an attribute ``least_classes``,
+    and one that takes poisoned pairs, how many make a batch at least, by ``least_pairs``; one that
+    is given the model that the suspect one was fine-tuned from (`CleanData.origin`), by an
     attribute ``needs_origin`` that is true.
     """
 
@@ -150,7 +151,12 @@ class NoDefense:
 
 
 def check_needs(
-    defense: Needing, data: DataBundle, *, poisoned_pairs: bool, kind: str = "defense"
+    defense: Needing,
+    data: DataBundle,
+    *,
+    poisoned_pairs: bool,
+    pairs: int | None = None,
+    kind: str = "defense",
 ) -> None:
     """Compare what a defense needs with what there is, before anything is planted or repaired.
 
@@ -158,11 +164,12 @@ def check_needs(
         defense: Any.
         data: Its clean part is the defender's.
         poisoned_pairs: Whether the attack hands over the pairs that it trains on.
+        pairs: How many these are, where that is known.
         kind: What it is, in messages: ``defense`` or ``detector``.
 
     Raises:
-        ValueError: If it needs more images or classes than there are, captions that there are not,
-            or poisoned pairs that there are not.
+        ValueError: If it needs more images, classes or pairs than there are, captions that there
+            are not, or poisoned pairs that there are not.
     """
     name, available = defense.name, len(data.ids("clean"))
     if defense.needs not in NEEDS:
@@ -193,6 +200,12 @@ def check_needs(
             f"{kind} {name} needs poisoned_pairs, but the attack trains on no pairs: {of}; "
             f"choices: an attack that poisons pairs, as badnet and blended do, or a {kind} whose "
             "needs are images or pairs"
+        )
+    batch = getattr(defense, "least_pairs", 0)
+    if defense.needs == "poisoned_pairs" and pairs is not None and pairs < batch:
+        raise ValueError(
+            f"{kind} {name} takes batches of at least {batch} pairs, the attack trains on {pairs}: "
+            "take a smaller batch, or more pairs"
         )
 
 

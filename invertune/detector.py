@@ -93,17 +93,20 @@ class PairDetector(Needing, Protocol):
 Detector: TypeAlias = ModelDetector | PairDetector
 
 
-def check_detector(detector: object, data: DataBundle, *, poisoned_pairs: bool) -> None:
+def check_detector(
+    detector: object, data: DataBundle, *, poisoned_pairs: bool, pairs: int | None = None
+) -> None:
     """Compare what a detector needs with what there is, before anything is planted.
 
     Args:
         detector: Any.
         data: Its clean part is the defender's.
         poisoned_pairs: Whether the attack hands over the pairs that it trains on.
+        pairs: How many these are, where that is known.
 
     Raises:
-        ValueError: If it is no detector, needs more clean images than there are, captions that
-            there are not, or poisoned pairs that there are not.
+        ValueError: If it is no detector, needs more clean images or pairs than there are, captions
+            that there are not, or poisoned pairs that there are not.
     """
     if not isinstance(detector, ModelDetector | PairDetector):
         name = getattr(detector, "name", type(detector).__name__)
@@ -114,7 +117,7 @@ def check_detector(detector: object, data: DataBundle, *, poisoned_pairs: bool) 
             f"detector {detector.name}: needs is poisoned_pairs for one that scores pairs, and "
             f"images or pairs for one of models, got {detector.needs!r}"
         )
-    check_needs(detector, data, poisoned_pairs=poisoned_pairs, kind="detector")
+    check_needs(detector, data, poisoned_pairs=poisoned_pairs, pairs=pairs, kind="detector")
 
 
 def check_text(detector: Detector, model: CLIP) -> None:

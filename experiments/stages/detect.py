@@ -39,8 +39,9 @@ def check(parts: Parts) -> None:
     from invertune.detector import check_detector
 
     if parts.config.get("detector") is not None:
-        gives = parts.attack.plan(parts.data).poisons is not None
-        check_detector(_detector(parts), parts.data, poisoned_pairs=gives)
+        plan, data = parts.attack.plan(parts.data), parts.data
+        gives = plan.poisons is not None
+        check_detector(_detector(parts), data, poisoned_pairs=gives, pairs=plan.pairs)
 
 
 def _detector(parts: Parts) -> Detector:

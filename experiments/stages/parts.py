@@ -217,8 +217,9 @@ class Parts:
         tokenizer = spec.tokenizer()
         check_classes(tokenizer, data.class_names, data.prompts, data.templates)
         check_apart(tokenizer, self.attack.texts(data), f"prompts of attack {self.attack.name}")
-        gives = self.attack.plan(self.data).poisons is not None
-        check_needs(self.defense, self.data, poisoned_pairs=gives)
+        plan = self.attack.plan(data)
+        gives = plan.poisons is not None
+        check_needs(self.defense, data, poisoned_pairs=gives, pairs=plan.pairs)
 
 
 def _check_values(config: Config) -> None:

@@ -45,6 +45,11 @@ class TrainingTime:
         check_calls(self, "augment_images")
         check_is(self, "augment_texts", EDA)
 
+    @property
+    def least_pairs(self) -> int:
+        """Pairs of a batch."""
+        return self.recipe.batch_size
+
     def start(self, clean: CleanData) -> tuple[CLIP, ImageTextPairs]:
         """Return the model that the training starts from, and the suspect pairs.
 

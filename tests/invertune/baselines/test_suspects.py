@@ -11,6 +11,7 @@ from invertune.baselines.eda import EDA
 from invertune.baselines.suspects import TrainingTime, Views
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle
+from invertune.defense import check_needs
 from invertune.training.recipe import Recipe
 
 DEFENSE = TrainingTime(
@@ -34,6 +35,14 @@ def test_what_was_not_given_is_said_in_one_line(
     few = replace(given, suspects=plain.pairs.take(torch.arange(7)))
     with pytest.raises(ValueError, match=r"mine.*8.*7"):
         DEFENSE.start(few)
+
+
+def test_fewer_pairs_than_a_batch_are_said_before_any_work(plain: DataBundle) -> None:
+    check_needs(DEFENSE, plain, poisoned_pairs=True, pairs=8)
+    check_needs(DEFENSE, plain, poisoned_pairs=True)
+    said = "defense mine takes batches of at least 8 pairs, the attack trains on 7: take a smaller"
+    with pytest.raises(ValueError, match=said):
+        check_needs(DEFENSE, plain, poisoned_pairs=True, pairs=7)
 
 
 def test_captions_are_reworded_once_for_each_view(plain: DataBundle) -> None:

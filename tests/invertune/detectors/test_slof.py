@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from invertune.clip.models import CLIP
-from invertune.data.bundle import ImageTextPairs
+from invertune.data.bundle import DataBundle, ImageTextPairs
+from invertune.detector import check_detector
 from invertune.detectors.neighbors import nearest
 from invertune.detectors.slof import SLOF, slof
 
@@ -33,3 +34,13 @@ def test_it_is_that_of_four_points_on_a_line() -> None:
 def test_the_odd_one_scores_highest(tiny: Tiny, spotted: ImageTextPairs) -> None:
     scores = SLOF("slof", 60, 4).scores(tiny("resnet"), spotted, seed=0)
     assert int(scores.argmax()) == 59
+
+
+def test_a_batch_without_room_for_the_neighbors_is_said_before_any_work(plain: DataBundle) -> None:
+    with pytest.raises(ValueError, match="batch_size is at least 18 for 16 neighbors, got 17"):
+        SLOF("slof", 17, 16)
+    detector = SLOF("slof", 18, 16)
+    check_detector(detector, plain, poisoned_pairs=True, pairs=18)
+    said = "detector slof takes batches of at least 18 pairs, the attack trains on 17: take a smal"
+    with pytest.raises(ValueError, match=said):
+        check_detector(detector, plain, poisoned_pairs=True, pairs=17)
