@@ -21,6 +21,8 @@ Config: TypeAlias = Mapping[str, Any]
 # What a part says to the stages and no class takes: which fields of a method are a stage of their
 # own, and whether a model may come with the package.
 STAGES, SHIPPED = "_stages_", "shipped"
+# Of a drawn world: further clean images for a defense; no poison and no test image depends on it.
+MORE_CLEAN = "more_clean"
 PATH = "path"  # of a model: where its weights lie, which no number depends on
 # Whole numbers that keep the fraction of 1.0, by the ends of their keys: YAMLs write them so, and
 # keys of stages made before hold them so. All others are written without.

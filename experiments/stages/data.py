@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.config import Config
+from experiments.config import MORE_CLEAN, Config
 from invertune.contents import fingerprint
 
 PARTS = ("pairs", "clean", "zero_shot", "retrieval")
@@ -13,7 +13,7 @@ PARTS = ("pairs", "clean", "zero_shot", "retrieval")
 _APART = ("cache", "keep", "workers", "broken_limit", "targets")
 _UNTOLD = ("images_path", "hint", "expected")  # where a table's pictures lie; for messages
 # Of a drawn world, what concerns one part alone; all else decides the training of a model.
-_OWN = {"clean": ("more_clean",)}
+_OWN = {"clean": (MORE_CLEAN,)}
 
 
 def reads_files(data: Config) -> bool:

@@ -14,11 +14,13 @@ from experiments.results.runs import Part, Run
 from experiments.results.variants import plain, plain_text
 from experiments.sweeps.failures import failed, failure_line
 from experiments.sweeps.sweep import Job, Sweep, planned_stages
+from experiments.tables.pairs import BUDGET
 from experiments.terminal import printable
 
 # Groups of the config, in the order of a row; a row is told by their names.
 _ALWAYS: tuple[Part, ...] = ("data", "model", "attack", "defense")
-_GROUPS: tuple[Part, ...] = (*_ALWAYS, "detector")  # which has a column where sweeps name one
+_GROUPS: tuple[Part, ...] = (*_ALWAYS, "detector")
+_NAMED = ("detector", BUDGET)  # have a column where sweeps name one
 # What a short name would be taken for.
 _RESERVED = (*_GROUPS, "target", "seed", "seeds")
 
@@ -61,17 +63,32 @@ def find_sweeps(sweeps: Sequence[Sweep], experiment: str) -> tuple[list[Sweep], 
             return [other for other in sweeps if other.experiment == name], name
         if name and _preset(sweep) == experiment:
             return [other for other in sweeps if _preset(other) == experiment], name
+    names = _presets_of(experiment)
+    command = " or ".join(f"invertune run experiment={name}" for name in names)
+    raise ValueError(f"no sweep of experiment {experiment} among the runs yet; start: {command}")
+
+
+def known_id(experiment: str) -> str:
+    """Return the id of an experiment that presets have, by its id or its preset.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    return presets()[_presets_of(experiment)[0]]
+
+
+def _presets_of(experiment: str) -> list[str]:
     known = presets()
+    if experiment in known:
+        return [experiment]
     names = [name for name, id_ in known.items() if experiment.upper() == id_.upper()]
-    names = [experiment] if experiment in known else names
     if not names:
         ids: dict[str, list[str]] = defaultdict(list)
         for name, id_ in known.items():
             ids[id_].append(name)
         choices = ", ".join(f"{id_} ({', '.join(own)})" for id_, own in sorted(ids.items()))
         raise ValueError(f"no experiment {experiment!r}; choices: {choices}")
-    command = " or ".join(f"invertune run experiment={name}" for name in names)
-    raise ValueError(f"no sweep of experiment {experiment} among the runs yet; start: {command}")
+    return names
 
 
 def _preset(sweep: Sweep) -> str:
@@ -85,7 +102,7 @@ def find_entries(sweeps: Sequence[Sweep], runs: Sequence[Run]) -> list[Entry]:
     overrides = {id_: job.settings for id_, (_, job) in jobs.items()}
     keys = dict.fromkeys(key for sweep in sweeps for key in sweep.axes if key != "seed")
     keys |= dict.fromkeys(_ALWAYS)
-    keys |= {key: None for own in overrides.values() for key in own if key == "detector"}
+    keys |= {key: None for own in overrides.values() for key in own if key in _NAMED}
     values = {
         key: {id_: _value(key, overrides[id_], by_id.get(id_)) for id_ in jobs} for key in keys
     }

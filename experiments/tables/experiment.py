@@ -7,18 +7,17 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from evaluation.statistics import Estimate
-from experiments.config import presets
-from experiments.results.runs import Part, Run
+from experiments.results.runs import Run
 from experiments.results.variants import differences, plain
 from experiments.sweeps.sweep import Sweep
 from experiments.tables.conditions import select
-from experiments.tables.entries import Entry, find_entries, find_sweeps
+from experiments.tables.entries import Entry, find_entries, find_sweeps, known_id
+from experiments.tables.gathered import gathered_entries
 from experiments.tables.grid import Column, Grid, Value
 from experiments.tables.layouts import METHODS, Layout, layout_of
 from experiments.tables.methods import method_grid
 from experiments.tables.pairs import comparable, others, p_values
 
-_PARTS: tuple[Part, ...] = ("data", "model", "attack", "defense", "detector")
 _TESTS = (
     Column("p_ca", "p CA", form="probability"),
     Column("p_asr", "p ASR", form="probability"),
@@ -30,7 +29,7 @@ def experiment_grid(
 ) -> tuple[Grid, list[Entry]]:
     """Return the table of an experiment, and all runs that it asks for.
 
-    One with a row per method takes all runs of a folder that has no sweep.
+    Of a folder that has no sweep at all, as of results that somebody gathered, it takes every run.
 
     Args:
         runs: All runs below a folder.
@@ -42,21 +41,18 @@ def experiment_grid(
         ValueError: If there is no such experiment, no sweep of it or no run that meets the
             conditions, if its YAML is wrong, or if runs differ that would be one row.
     """
-    if not sweeps and layout_of(presets().get(experiment, experiment.upper())).rows == METHODS:
-        return method_grid(select(runs, only, _labels) if runs else []), []
-    own, name = find_sweeps(sweeps, experiment)
-    layout = layout_of(name)
-    entries = find_entries(own, runs)
+    if runs and not sweeps:
+        name = known_id(experiment)
+        layout, entries = layout_of(name), gathered_entries(runs, name)
+    else:
+        own, name = find_sweeps(sweeps, experiment)
+        layout, entries = layout_of(name), find_entries(own, runs)
     if not entries:
         raise ValueError(f"the sweeps of {name} have no runs")
     entries = select(entries, only, lambda entry: {**entry.labels, "seed": entry.seed})
     if layout.rows == METHODS:
         return method_grid([entry.run for entry in entries if entry.run is not None]), entries
     return _grid(layout, entries), entries
-
-
-def _labels(run: Run) -> dict[str, str]:
-    return {**{str(part): run.name(part) for part in _PARTS}, "seed": str(run.seed)}
 
 
 def _grid(layout: Layout, entries: Sequence[Entry]) -> Grid:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from evaluation.statistics import Estimate, mcnemar
-from experiments.config import STAGES
+from experiments.config import MORE_CLEAN, STAGES
 from experiments.results.left import Predictions
 from experiments.results.runs import Run
 from experiments.results.variants import differences
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REFERENCE = "invertune"
+BUDGET = "budget"  # a group of the config: how many clean images a defense gets
 # What a key of the config is of -> why runs that differ there are not compared.
 _REASONS = {
     "attack.target_label": "other target",
@@ -33,30 +34,31 @@ def p_values(
 ) -> list[tuple[Value, Value]]:
     """Return p of McNemar's exact test against InverTune, for CA and for ASR, per row.
 
-    Rows are compared that differ in the defense alone; the counts of discordant test images are
-    summed over the seeds that both have. Where a test would be over other images, another target,
-    poison or data, its cell says so; None where there is nothing to compare.
+    Rows are compared that differ in the defense alone, or in the budget as well where InverTune has
+    no row with theirs; the counts of discordant test images are summed over the seeds that both
+    have. Where a test would be over other images, another target, poison or data, its cell says so;
+    None where there is nothing to compare.
 
     Args:
         labels: Names of every row, ``defense`` among them.
         runs: Runs of every row, one per seed.
     """
-    references = {
-        others(own): cell
-        for own, cell in zip(labels, runs, strict=True)
-        if own["defense"] == REFERENCE
-    }
+    references = [
+        (own, cell) for own, cell in zip(labels, runs, strict=True) if own["defense"] == REFERENCE
+    ]
+    exact = {others(own): cell for own, cell in references}
+    any_budget = {others(own, BUDGET): cell for own, cell in references if any(cell)}
     return [
         (None, None)
         if own["defense"] == REFERENCE or not references
-        else _compare(references.get(others(own), []), cell)
+        else _compare(exact.get(others(own)) or any_budget.get(others(own, BUDGET), []), cell)
         for own, cell in zip(labels, runs, strict=True)
     ]
 
 
-def others(labels: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what names a row apart from its defense."""
-    return tuple(value for key, value in labels.items() if key != "defense")
+def others(labels: Mapping[str, str], *but: str) -> tuple[str, ...]:
+    """Return what names a row apart from its defense and from these names."""
+    return tuple(value for key, value in labels.items() if key not in ("defense", *but))
 
 
 def _compare(first: Sequence[Run], second: Sequence[Run]) -> tuple[Value, Value]:
@@ -93,7 +95,8 @@ def why_not(first: Run, second: Run) -> str | None:
     """Return why two runs do not show two defenses the same thing; None where they do."""
     if first.target != second.target:
         return _REASONS["attack.target_label"]
-    found = [key for key in differences([first.config, second.config]) if STAGES not in key]
+    keys = differences([first.config, second.config])
+    found = [key for key in keys if STAGES not in key and key != f"data.{MORE_CLEAN}"]
     for place, reason in _REASONS.items():
         if any(f"{key}.".startswith(f"{place}.") for key in found):
             return reason

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments.results.result import write_result
 from experiments.tables.pairs import others
 from experiments.tables.table import table
 
@@ -138,3 +139,26 @@ def test_one_side_that_has_not_run_is_said(grid: Folder, tmp_path: Path, read: R
 def test_rows_are_paired_that_differ_in_the_defense_alone() -> None:
     one, two = ({"attack": "a", "defense": name, "steps": "5"} for name in ("x", "y"))
     assert others(one) == others(two) == ("a", "5")
+
+
+@pytest.mark.parametrize("first", ["equal", "paper"])
+def test_a_defense_with_more_clean_images_is_compared_with_invertune_on_its_own(
+    result: Made, config: Made, plan: Folder, tmp_path: Path, read: Read, first: str
+) -> None:
+    labels = [0, 0, 0, 2, 1]  # class 1 is the target
+    jobs = []
+    for i, (defense, budget) in enumerate([("invertune", first), ("other", "paper")]):
+        # InverTune alone is right once, and hit twice less often.
+        stage = _predict(tmp_path, labels, [0, 2 * i, 0, 2, 1], [0, i, 0, i, -1])
+        own = {**config(0), "budget": {"name": budget}}
+        own["data"] = {"seed": 0, **({"more_clean": 3120} if budget == "paper" else {})}
+        made = {**result(0, defense), "id": f"{i:016x}", "config": own}
+        made["stages"] = {"evaluate/purified": stage}
+        write_result(tmp_path / f"r{i}", made)
+        words = [f"defense={defense}", *(["budget=paper"] if budget == "paper" else [])]
+        stages = {"evaluate/purified": Path(stage).name}
+        jobs.append({"overrides": words, "run": f"r{i}", "id": made["id"], "stages": stages})
+    plan("t1_defenses", "T1", jobs)
+    rows = read(table(tmp_path, "md", experiment="T1"))
+    found = [(row["budget"], row["p CA"], row["p ASR"]) for row in rows]
+    assert found == [(first, "-", "-"), ("paper", "1.000", "0.500")]
