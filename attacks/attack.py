@@ -63,6 +63,11 @@ class Plan:
     poisons: int | None = None
     epochs: float = 1.0
 
+    @property
+    def gives_pairs(self) -> bool:
+        """Whether the poisoned fine-tuning set can be handed to a defense or a detector."""
+        return self.poisons is not None
+
 
 class Attack(Protocol):
     """Plants a backdoor; inherit to get what an attack without a part leaves out.

@@ -46,17 +46,20 @@ def launch(config: object, count: int) -> None:
         ProcessesFailedError: If one fails; it has said why.
         ProcessEndedError: If one is killed, or lost the others.
     """
+    import torch
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     # Here, so that it outlives each of them.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    # When one is killed, the others would leave a page of addresses. What gloo writes, it raises as
+    # well; of NCCL, it may be all that is heard.
+    quiet = "ERROR" if torch.cuda.is_available() else "FATAL"
     common = {
         **os.environ, LAUNCHED: str(os.getpid()), "TORCHELASTIC_RUN_ID": f"invertune-{os.getpid()}",
         "TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(store.port), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
         "GROUP_RANK": "0", "PYTHONPATH": _path(),
-        # When one is killed, the others would leave a page of addresses.
-        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),
+        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", quiet),
     }  # fmt: skip
     told = pickle.dumps(config)
     with _started(common, count) as processes:

@@ -40,8 +40,8 @@ def check(parts: Parts) -> None:
 
     if parts.config.get("detector") is not None:
         plan, data = parts.attack.plan(parts.data), parts.data
-        gives = plan.poisons is not None
-        check_detector(_detector(parts), data, poisoned_pairs=gives, pairs=plan.pairs)
+        detector = _detector(parts)
+        check_detector(detector, data, poisoned_pairs=plan.gives_pairs, pairs=plan.pairs)
 
 
 def _detector(parts: Parts) -> Detector:

@@ -218,8 +218,7 @@ class Parts:
         check_classes(tokenizer, data.class_names, data.prompts, data.templates)
         check_apart(tokenizer, self.attack.texts(data), f"prompts of attack {self.attack.name}")
         plan = self.attack.plan(data)
-        gives = plan.poisons is not None
-        check_needs(self.defense, data, poisoned_pairs=gives, pairs=plan.pairs)
+        check_needs(self.defense, data, poisoned_pairs=plan.gives_pairs, pairs=plan.pairs)
 
 
 def _check_values(config: Config) -> None:

@@ -113,19 +113,26 @@ class Team:
         return Ranks(self.rank, self.size)
 
     def connect(self, device: torch.device) -> None:
-        """Let the processes train together; waits until all of them have called it."""
+        """Let the processes train together; waits until all of them have called it.
+
+        Raises:
+            LostProcessError: If one of them ends before it is connected.
+        """
         import torch.distributed as dist
+
+        from invertune.training.distributed import heard
 
         if dist.is_initialized():
             return
         self.store.set(f"ready/{self.rank}", "")
         for rank in range(self.size):
             self.wait_for(f"ready/{rank}")
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=dist.PrefixStore("group", self.store),  # type: ignore[attr-defined]
-            rank=self.rank, world_size=self.size, timeout=_ANSWER,
-        )  # fmt: skip
+        with heard():
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+                store=dist.PrefixStore("group", self.store),  # type: ignore[attr-defined]
+                rank=self.rank, world_size=self.size, timeout=_ANSWER,
+            )  # fmt: skip
 
     def share_gpus(self, lease: Callable[[int], list[int]]) -> int:
         """Return the index of this process' GPU, of those that one process leases for a machine.

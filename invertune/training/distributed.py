@@ -26,7 +26,12 @@ class LostProcessError(RuntimeError):
 
 
 @contextlib.contextmanager
-def _heard() -> Iterator[None]:
+def heard() -> Iterator[None]:
+    """Say in one line what a backend raises where another process is gone.
+
+    Raises:
+        LostProcessError: If what is done raises a RuntimeError.
+    """
     try:
         yield
     except RuntimeError as error:  # what backends raise has no class of its own
@@ -41,7 +46,7 @@ class _Summed(torch.autograd.Function):
     def forward(ctx: Any, own: Tensor) -> Tensor:
         del ctx
         total = own.clone(memory_format=torch.contiguous_format)
-        with _heard():
+        with heard():
             dist.all_reduce(total)
         return total
 
@@ -50,7 +55,7 @@ class _Summed(torch.autograd.Function):
         del ctx
         # What one process adds is in the losses of all of them.
         total = gradients[0].clone(memory_format=torch.contiguous_format)
-        with _heard():
+        with heard():
             dist.all_reduce(total)
         return total
 
@@ -101,7 +106,7 @@ class Ranks:
         used = self.summed(torch.tensor(has, device=weights[0].device)).tolist()
         for part in _buckets([w for w, count in zip(weights, used, strict=True) if count]):
             flat = torch.cat([_gradient(weight).reshape(-1) for weight in part])
-            with _heard():
+            with heard():
                 dist.all_reduce(flat)
             sizes = [weight.numel() for weight in part]
             for weight, own in zip(part, flat.split(sizes), strict=True):  # type: ignore[no-untyped-call]
@@ -112,7 +117,7 @@ class Ranks:
         if self.size == 1:
             return value
         held = [value]
-        with _heard():
+        with heard():
             dist.broadcast_object_list(held, src=0)
         return held[0]
 
@@ -123,7 +128,7 @@ class Ranks:
             return
         for tensor in tensors.values():
             held = tensor.detach().contiguous()
-            with _heard():
+            with heard():
                 dist.broadcast(held, src=0)
             tensor.copy_(held)
 
@@ -140,7 +145,7 @@ class Ranks:
         if self.size == 1:
             return
         told: list[Mapping[str, str]] = [{}] * self.size
-        with _heard():
+        with heard():
             dist.all_gather_object(told, dict(facts))
         for rank, other in enumerate(told):
             wrong = [name for name, digest in told[0].items() if other[name] != digest]

@@ -126,3 +126,18 @@ def test_processes_connect_once_all_of_them_are_there(
     two[1].connect(torch.device("cpu"))
     waiting.join(timeout=20)
     assert sorted(connected) == [0, 1]
+
+
+def test_a_process_that_ends_while_they_connect_is_lost(
+    two: tuple[Team, Team], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(*_: object, **__: object) -> None:
+        raise dist.DistNetworkError("connection closed by peer\n#0 in gloo\n#1 in gloo")
+
+    monkeypatch.setattr(dist, "is_initialized", lambda: False)
+    monkeypatch.setattr(dist, "init_process_group", init)
+    two[1].store.set("ready/1", "")
+    with pytest.raises(LostProcessError) as raised:
+        two[0].connect(torch.device("cpu"))
+    said = "another process of this training does not answer: connection closed by peer"
+    assert str(raised.value) == said

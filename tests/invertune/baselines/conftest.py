@@ -36,6 +36,24 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 @pytest.fixture
+def noise() -> Callable[..., Tensor]:
+    """Return random images, (count, 3, side, side) of uint8, the same ones each time."""
+
+    def made(count: int = 8, side: int = 24) -> Tensor:
+        generator = torch.Generator().manual_seed(3)
+        shape = (count, 3, side, side)
+        return torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+
+    return made
+
+
+@pytest.fixture
+def seeded() -> Callable[..., torch.Generator]:
+    """Return a generator that begins at a seed."""
+    return lambda seed=0: torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
 def stamp(plain: DataBundle) -> InvertedTrigger:
     """Return a checkerboard over a quarter of the image."""
     side = plain.image_size
