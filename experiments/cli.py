@@ -13,6 +13,8 @@ from experiments.terminal import Lines
 
 __all__ = ["COMMANDS", "FAILURE", "HELP", "USAGE", "main", "tune_allocator"]
 
+CLOSED = 141  # as of a program that SIGPIPE ends
+
 HELP = """\
 usage: invertune COMMAND ...
 
@@ -49,7 +51,7 @@ COMMANDS = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one sub-command and return the exit code: 0, 1 for a failure, 2 for wrong usage."""
+    """Run one sub-command; return the exit code: 0, 1 for a failure, 2 for wrong usage, or 141."""
     from_shell = argv is None
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] not in COMMANDS:
@@ -64,6 +66,9 @@ def main(argv: list[str] | None = None) -> int:
     _set_up_logging()
     try:
         return int(importlib.import_module(f"experiments.commands.{command}").main(rest) or 0)
+    except BrokenPipeError:  # as of `| head`, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        return CLOSED
     except Exception as error:
         if not is_user_error(error) or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,6 +81,21 @@ def test_a_table_is_printed(
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_whoever_has_read_enough_is_told_nothing(
+    result: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    write_result(tmp_path / "run", result())
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.cli", "table", str(tmp_path)],
+        cwd=cli.__file__.removesuffix("experiments/cli.py"), stdout=writes, stderr=subprocess.PIPE,
+        check=False,
+    )  # fmt: skip
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (cli.CLOSED, b"")
+
+
 def test_the_allocator_is_set_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr("os.execve", lambda *words: calls.append(words))
