@@ -19,10 +19,10 @@ from experiments.terminal import printable
 
 # Groups of the config, in the order of a row; a row is told by their names.
 _ALWAYS: tuple[Part, ...] = ("data", "model", "attack", "defense")
-_GROUPS: tuple[Part, ...] = (*_ALWAYS, "detector")
+GROUPS: tuple[Part, ...] = (*_ALWAYS, "detector")
 _NAMED = ("detector", BUDGET)  # have a column where sweeps name one
 # What a short name would be taken for.
-_RESERVED = (*_GROUPS, "target", "seed", "seeds")
+_RESERVED = (*GROUPS, "target", "seed", "seeds")
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,10 @@ def _outdated(run: Run | None, job: Job) -> bool:
 
 def _value(key: str, overrides: Mapping[str, str], run: Run | None) -> str | None:
     """Return what a run has at a key, None where only its result could say it."""
-    if key in _GROUPS and key in overrides:
+    if key in GROUPS and key in overrides:
         return overrides[key].rpartition("/")[2]
     if run is not None:
-        for part in _GROUPS:
+        for part in GROUPS:
             if key == part:
                 return run.name(part)
         found = lookup(run.config, key.replace(".", "/"))
@@ -156,7 +156,7 @@ def _seed(overrides: Mapping[str, str], run: Run | None) -> str:
 
 
 def _rank(group: str) -> int:
-    places: Sequence[str] = _GROUPS
+    places: Sequence[str] = GROUPS
     return places.index(group) if group in places else len(places)
 
 

@@ -6,13 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from experiments.results.measures import lookup
-from experiments.results.runs import Part, Run, different
+from experiments.results.runs import Run, different
 from experiments.results.variants import variants
 from experiments.sweeps.sweep import Job, Sweep, planned_stages
-from experiments.tables.entries import Entry
+from experiments.tables.entries import GROUPS, Entry
 from experiments.tables.pairs import BUDGET
 
-_PARTS: tuple[Part, ...] = ("data", "model", "attack", "defense", "detector")
 _OPTIONAL = ("detector", BUDGET, "variant")  # a label where runs differ in it
 
 
@@ -53,7 +52,7 @@ def gathered_entries(runs: Sequence[Run], experiment: str) -> list[Entry]:
 def _names(run: Run) -> dict[str, str]:
     budget = lookup(run.config, f"{BUDGET}/name")
     return {
-        **{str(part): run.name(part) for part in _PARTS},
+        **{str(part): run.name(part) for part in GROUPS},
         BUDGET: str(budget or ""),  # results from before there was any have none
         "variant": "",
     }
