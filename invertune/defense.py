@@ -56,7 +56,7 @@ class Needing(Protocol):
         name: Name in results.
 
     One that compares classes says how many there are at least, by an attribute ``least_classes``,
-    and one that takes poisoned pairs, how many make a batch at least, by ``least_pairs``; one that
+    and one that takes poisoned pairs, how many make a batch, by ``least_pairs``; one that
     is given the model that the suspect one was fine-tuned from (`CleanData.origin`), by an
     attribute ``needs_origin`` that is true.
     """
@@ -204,7 +204,7 @@ def check_needs(
     batch = getattr(defense, "least_pairs", 0)
     if defense.needs == "poisoned_pairs" and pairs is not None and pairs < batch:
         raise ValueError(
-            f"{kind} {name} takes batches of at least {batch} pairs, the attack trains on {pairs}: "
+            f"{kind} {name} takes batches of {batch} pairs, the attack trains on {pairs}: "
             "take a smaller batch, or more pairs"
         )
 

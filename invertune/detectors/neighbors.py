@@ -144,16 +144,17 @@ class NeighborDetector(ABC):
     def __post_init__(self) -> None:
         check_types(self)
         check_counts(self, "batch_size", "neighbors")
-        if self.batch_size < self.least_pairs:
+        least = self.neighbors + 2  # a pair, its neighbors and one more
+        if self.batch_size < least:
             raise ValueError(
-                f"batch_size is at least {self.least_pairs} for {self.neighbors} neighbors, got "
+                f"batch_size is at least {least} for {self.neighbors} neighbors, got "
                 f"{self.batch_size}"
             )
 
     @property
     def least_pairs(self) -> int:
-        """Pairs that are compared with each other at least: one, its neighbors and one more."""
-        return self.neighbors + 2
+        """Pairs of a batch."""
+        return self.batch_size
 
     @abstractmethod
     def score(self, neighbors: Neighbors) -> Tensor:

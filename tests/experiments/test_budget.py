@@ -35,6 +35,12 @@ def test_a_budget_is_the_number_of_clean_pairs(budget: str, defense: str) -> Non
     check_needs(built, data, poisoned_pairs=False)
 
 
+@pytest.mark.parametrize(("budget", "lr"), [("equal", 1e-3), ("paper", 3e-3)])
+@pytest.mark.parametrize("defense", ["cleanclip", "cleanerclip", "abd"])
+def test_rates_of_augmented_pairs_are_the_budgets(budget: str, lr: float, defense: str) -> None:
+    assert build(_resolved(f"budget={budget}", f"defense={defense}")["defense"]).recipe.lr == lr
+
+
 def test_every_budget_is_known() -> None:
     assert {path.stem for path in (CONF / "budget").glob("*.yaml")} == set(BUDGETS)
 

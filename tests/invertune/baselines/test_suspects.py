@@ -40,7 +40,7 @@ def test_what_was_not_given_is_said_in_one_line(
 def test_fewer_pairs_than_a_batch_are_said_before_any_work(plain: DataBundle) -> None:
     check_needs(DEFENSE, plain, poisoned_pairs=True, pairs=8)
     check_needs(DEFENSE, plain, poisoned_pairs=True)
-    said = "defense mine takes batches of at least 8 pairs, the attack trains on 7: take a smaller"
+    said = "defense mine takes batches of 8 pairs, the attack trains on 7: take a smaller"
     with pytest.raises(ValueError, match=said):
         check_needs(DEFENSE, plain, poisoned_pairs=True, pairs=7)
 

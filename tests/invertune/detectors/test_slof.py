@@ -39,8 +39,11 @@ def test_the_odd_one_scores_highest(tiny: Tiny, spotted: ImageTextPairs) -> None
 def test_a_batch_without_room_for_the_neighbors_is_said_before_any_work(plain: DataBundle) -> None:
     with pytest.raises(ValueError, match="batch_size is at least 18 for 16 neighbors, got 17"):
         SLOF("slof", 17, 16)
-    detector = SLOF("slof", 18, 16)
-    check_detector(detector, plain, poisoned_pairs=True, pairs=18)
-    said = "detector slof takes batches of at least 18 pairs, the attack trains on 17: take a smal"
+
+
+def test_a_batch_larger_than_the_data_is_said_before_any_work(plain: DataBundle) -> None:
+    detector = SLOF("slof", 20, 16)
+    check_detector(detector, plain, poisoned_pairs=True, pairs=20)
+    said = "detector slof takes batches of 20 pairs, the attack trains on 19: take a smaller batch"
     with pytest.raises(ValueError, match=said):
-        check_detector(detector, plain, poisoned_pairs=True, pairs=17)
+        check_detector(detector, plain, poisoned_pairs=True, pairs=19)
