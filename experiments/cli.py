@@ -9,7 +9,7 @@ import sys
 
 from experiments.allocator import tune_allocator
 from experiments.errors import FAILURE, USAGE, is_user_error, report
-from experiments.terminal import Lines
+from experiments.terminal import Lines, hush
 
 __all__ = ["COMMANDS", "FAILURE", "HELP", "USAGE", "main", "tune_allocator"]
 
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(importlib.import_module(f"experiments.commands.{command}").main(rest) or 0)
     except BrokenPipeError:  # as of `| head`, which has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        hush()  # for the flush at the end
         return CLOSED
     except Exception as error:
         if not is_user_error(error) or os.environ.get("HYDRA_FULL_ERROR") == "1":

@@ -32,7 +32,7 @@ from experiments.stages.team import LAUNCHED, Team
 from experiments.stages.weighed import with_weights
 from experiments.sweeps.failures import forget_failure, record_failure
 from experiments.sweeps.sweeper import NODE, SweepFailedError, register
-from experiments.terminal import say
+from experiments.terminal import tell
 from experiments.tracking.tracking import run_title
 from invertune.contents import remembered
 
@@ -101,8 +101,8 @@ def _make(cfg: DictConfig, config: Config, stages: Stages, folder: Path) -> None
         path = write_result(folder, result)
         forget_failure(folder)
         tracked.result(result, _curves(made), _pictures(made["inspect"]))
-    say(describe(result))
-    say(path)
+    tell(describe(result))
+    tell(path)
 
 
 def _launch(cfg: DictConfig, processes: int) -> None:

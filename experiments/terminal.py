@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
+import sys
 import unicodedata
 from collections.abc import Mapping
 
@@ -36,6 +38,21 @@ def printable_lines(text: object) -> str:
 def say(text: object) -> None:
     """Print what a command found."""
     print(printable_lines(text), flush=True)
+
+
+def tell(text: object) -> None:
+    """Print what a run found, and go on where nobody reads any more, as after ``| head``."""
+    try:
+        say(text)
+    except BrokenPipeError:
+        hush()
+
+
+def hush() -> None:
+    """Let nothing that is printed from here on be heard, for nobody reads it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _is_hidden(sign: str) -> bool:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,18 @@ def test_what_moves_the_cursor_or_turns_the_letters_is_shown_as_its_escape() -> 
 
 def test_lines_of_our_own_stay_lines() -> None:
     assert printable_lines("a\nb\x1b") == "a\nb" + r"\x1b"
+
+
+def test_a_run_goes_on_where_nobody_reads_any_more() -> None:
+    lines = "import sys; from experiments.terminal import tell; tell('a'); tell('b'); print('end')"
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(
+        [sys.executable, "-c", lines], cwd=Path(__file__).parents[2], stdout=writes,
+        stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_long_text_is_cut() -> None:
