@@ -168,6 +168,17 @@ def check_positive_lists(of: Any, *names: str, empty: bool = False) -> None:
             raise ValueError(f"{name} is a list of positive numbers, got {values!r:.80}")
 
 
+def check_betas(of: Any) -> None:
+    """Compare the field ``betas`` with what Adam takes.
+
+    Raises:
+        ValueError: If it is no two numbers in [0, 1).
+    """
+    pair = isinstance(of.betas, Sequence) and len(of.betas) == 2
+    if not pair or not all(is_number(beta) and 0 <= beta < 1 for beta in of.betas):
+        raise ValueError(f"betas is two numbers in [0, 1), got {of.betas!r:.80}")
+
+
 def check_is(of: Any, name: str, kind: type) -> None:
     """Compare a field that is an object of its own with the class that it has to be of.
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from evaluation.statistics import SHARE, UNBOUNDED, Estimate, over_seeds
 from experiments.results.measures import estimate_of
 from experiments.results.runs import Run
-from experiments.tables import detection, steps
+from experiments.tables import costs, detection, steps
 from experiments.tables.grid import Best, Column, Value
 from experiments.tables.measure import Measure, Runs, per_seed
 
@@ -66,12 +66,8 @@ def share_of(name: str, share: Share, where: Literal["all", "csv"] = "all") -> M
 def ca_loss() -> Measure:
     """Return how much CA the defense costs."""
 
-    def loss(run: Run) -> Estimate | None:
-        before, after = (SHARES[name].read(run) for name in ("ca_before", "ca_after"))
-        return None if before is None or after is None else Estimate(before.value - after.value)
-
     column = Column("ca_loss", "CA loss", form="points", interval=True, bracket=False)
-    return per_seed(column, loss, UNBOUNDED)
+    return per_seed(column, costs.ca_loss_of, UNBOUNDED)
 
 
 def recall(_: Runs) -> list[Measure]:
@@ -108,6 +104,11 @@ def _joined(title: str, shares: Sequence[Share]) -> Measure:
 SINGLE: Mapping[str, Measure] = {
     **{name: share_of(name, share) for name, share in SHARES.items()},
     "ca_loss": ca_loss(),
+    "clean_samples": costs.cost("clean_samples", "clean images", "defense/clean_samples"),
+    "steps": costs.cost("steps", "steps", "defense/steps", csv=True),
+    "purify_seconds": costs.cost("purify_seconds", "repair, s", "seconds/purify", "seconds"),
+    "peak_memory_mib": costs.cost("peak_memory_mib", "memory, MiB", "defense/peak_memory_mib"),
+    "knows": costs.knows(),
     "verdict": steps.verdict(),
     "target_found": steps.target_found(),
     "found": steps.named_class("target_label", "found", "class found"),
@@ -143,4 +144,5 @@ GROUPS: Mapping[str, Callable[[Runs], list[Measure]]] = {
     "frequencies": steps.frequencies,
     "inversion_numbers": steps.other_numbers,
     "divergence": steps.divergence,
+    "harm": costs.harm,
 }

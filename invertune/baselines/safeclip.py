@@ -133,12 +133,12 @@ class SafeCLIP(TrainingTime):
     by itself, and with every epoch a larger share counts as safe.
 
     The model that training starts from is trained; a finished one is not repaired, and ``model`` is
-    not looked at. Whether images are compared with the captions of the same view or of the other is
-    not told by the sources at hand: here it is the first view of both. One warm-up and cosine goes
-    over all epochs; the slow ones have a rate of their own meanwhile. Both kinds of batches are
-    filled up, or cut, to whole ones by half a batch at most. The epochs of each modality by itself
-    are for a model that is not trained yet: one that is loses by them what images and captions have
-    in common.
+    not looked at. The code compares images of one view with captions of the other; views are drawn
+    apart from each other, so that the first of both, as here, are pairs of the same kind. One
+    warm-up and cosine goes over all epochs; the slow ones have a rate of their own meanwhile. Both
+    kinds of batches are filled up, or cut, to whole ones by half a batch at most. The epochs of
+    each modality by itself are for a model that is not trained yet: one that is loses by them what
+    images and captions have in common.
 
     Attributes:
         in_modal_epochs: Of each modality by itself.

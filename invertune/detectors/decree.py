@@ -16,6 +16,7 @@ from invertune.data.bundle import CleanData, to_float
 from invertune.detector import Detection, chosen_images
 from invertune.evidence import Evidence, Finding
 from invertune.fields import (
+    check_betas,
     check_counts,
     check_is,
     check_positive,
@@ -181,11 +182,14 @@ class DECREE:
         check_counts(self, "batch_size", least=2)
         check_shares(self, "success", "threshold", "paper_threshold")
         check_is(self, "balance", Balance)
-        check_positive_lists(self, "lrs", "betas")
+        check_positive_lists(self, "lrs")
         check_positive_lists(self, "drops", empty=True)
-        if len(self.lrs) != len(self.drops) + 1 or len(self.betas) != 2:
-            counts = f"{len(self.lrs)}, {len(self.drops)} and {len(self.betas)}"
-            raise ValueError(f"lrs is one more than drops, and betas are two, got {counts}")
+        check_betas(self)
+        drops = list(self.drops)
+        if drops != sorted(set(drops)) or any(drop >= 1 for drop in drops):
+            raise ValueError(f"drops are shares below 1 that ascend, got {drops!r:.80}")
+        if len(self.lrs) != len(drops) + 1:
+            raise ValueError(f"lrs is one more than drops, got {len(self.lrs)} and {len(drops)}")
         if self.images < self.batch_size:
             raise ValueError(f"images is at least batch_size, got {self.images}, {self.batch_size}")
 

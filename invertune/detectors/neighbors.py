@@ -144,7 +144,8 @@ class NeighborDetector(ABC):
     def __post_init__(self) -> None:
         check_types(self)
         check_counts(self, "batch_size", "neighbors")
-        least = self.neighbors + 2  # a pair, its neighbors and one more
+        # A pair, its neighbors and one more; batches are made equal, which leaves half at least.
+        least = 2 * (self.neighbors + 2)
         if self.batch_size < least:
             raise ValueError(
                 f"batch_size is at least {least} for {self.neighbors} neighbors, got "

@@ -19,12 +19,12 @@ from invertune.data.bundle import CleanData, to_float
 from invertune.detector import Detection, chosen_images
 from invertune.evidence import Evidence, Finding
 from invertune.fields import (
+    check_betas,
     check_counts,
     check_is,
     check_positive,
     check_shares,
     check_types,
-    is_number,
 )
 from invertune.finite import check_finite
 from invertune.perturb.optimize import fast_attention, frozen
@@ -179,11 +179,12 @@ class SSLCleanse:
         check_counts(self, "images", "clusters", least=2)
         check_positive(self, "lr", "threshold")
         check_is(self, "schedule", Schedule)
-        pair = isinstance(self.betas, list | tuple) and len(self.betas) == 2
-        if not pair or not all(is_number(beta) and 0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas is two numbers in [0, 1), got {self.betas!r:.80}")
+        check_betas(self)
         if self.images <= self.clusters:
             raise ValueError(f"images is more than clusters, got {self.images}, {self.clusters}")
+        most = max(self.batch_size, self.held)
+        if self.images < most:
+            raise ValueError(f"images is at least batch_size and held, got {self.images} of {most}")
 
     @property
     def clean_samples(self) -> int:

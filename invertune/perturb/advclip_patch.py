@@ -16,7 +16,14 @@ from torch import Tensor
 
 from invertune.clip.encode import autocast
 from invertune.clip.models import CLIP
-from invertune.fields import check_types, is_number
+from invertune.fields import (
+    check_betas,
+    check_counts,
+    check_positive,
+    check_shares,
+    check_types,
+    check_weights,
+)
 from invertune.finite import check_finite
 from invertune.perturb.advclip_losses import (
     adversarial_loss,
@@ -122,12 +129,27 @@ class PatchTraining:
 
     def __post_init__(self) -> None:
         check_types(self)
-        if not (len(self.betas) == 2 and all(is_number(b) and 0 <= b < 1 for b in self.betas)):
-            raise ValueError(f"betas is two numbers in [0, 1), got {self.betas!r}")
+        check_shares(self, "share", one=True)
+        check_shares(self, "corner", zero=True)
+        check_weights(self, "alpha", "beta", "gamma", "delta")
+        check_positive(self, "temperature", "lr", "clip")
+        check_betas(self)
+        check_counts(self, "steps")
         if self.channels < 8 or self.channels % 8:
             raise ValueError(f"channels is a multiple of 8, got {self.channels}")
         if self.batch_size < 2:
             raise ValueError(f"batch_size is at least 2 images to compare, got {self.batch_size}")
+
+    def check_images(self, count: int, name: str) -> None:
+        """Compare a batch with the clean images that there are.
+
+        Raises:
+            ValueError: If it is larger; ``name`` says of what.
+        """
+        if count < self.batch_size:
+            raise ValueError(
+                f"{name} needs at least patch.batch_size={self.batch_size} images, got {count}"
+            )
 
     def mask(self, side: int) -> Tensor:
         """Return where the patch lies in an image of ``side`` pixels, (1, side, side), 0 or 1.

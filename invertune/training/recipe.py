@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from invertune.fields import check_counts, check_positive, check_shares, check_weights, is_number
+from invertune.fields import check_betas, check_counts, check_positive, check_shares, check_weights
 from invertune.training.execution import current
 
 
@@ -49,9 +49,7 @@ class Recipe:
         check_positive(self, "epochs", "lr", *(("muon_lr",) if self.muon_lr is not None else ()))
         check_weights(self, "weight_decay", "teacher_weight", "warmup_from", "cosine_to")
         check_shares(self, "warmup", zero=True, one=True)
-        betas = self.betas
-        if not (len(betas) == 2 and all(is_number(beta) and 0 <= beta < 1 for beta in betas)):
-            raise ValueError(f"betas is two numbers in [0, 1), got {betas!r}")
+        check_betas(self)
         if self.train_batch_norm_factors and not self.freeze_batch_norm:
             raise ValueError("train_batch_norm_factors is of freeze_batch_norm=true, got false")
 

@@ -1,7 +1,7 @@
 """Learning rates of a repair, by a backdoored model and clean images that are in no table.
 
     python tests/benchmarks/rates.py cleanclip ghostencoder --lr 3e-4 1e-3
-    python tests/benchmarks/rates.py cleanclip blended budget=paper --lr 1e-3
+    python tests/benchmarks/rates.py cleanclip ghostencoder budget=paper --lr 1e-3
 
 makes the run's backdoored model (seed 60, of no table) once, repairs it at each rate, and prints CA
 and ASR of clean images that no repair of this seed used, of a world of their own; no test image is

@@ -90,6 +90,12 @@ def test_other_data_are_as_they_are(budget: str, data: list[str]) -> None:
     build(config["data"])
 
 
+@pytest.mark.parametrize(("defense", "part"), [("ssl_cleanse", ""), ("tbar", "negate")])
+def test_openais_weights_are_tuned_as_slowly_as_by_fine_tuning(defense: str, part: str) -> None:
+    config = _resolved(f"defense={defense}", "data=cc3m", "model=rn50")["defense"]
+    assert build(config[part] if part else config).recipe.lr == 1e-5
+
+
 @pytest.mark.parametrize("defense", ON_PAIRS)
 def test_the_papers_data_come_with_the_papers_learning_rate(defense: str) -> None:
     small, large = (

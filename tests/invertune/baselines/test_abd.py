@@ -170,6 +170,10 @@ def test_it_is_as_long_as_it_says(suspect: CLIP, clean: CleanData, counted: dict
         ({"augment": 1}, "augment is a Augmentation, got 1"),
         ({"augment_texts": None}, "augment_texts is a EDA, got None"),
         ({"recipe": 3}, "recipe is a Recipe, got 3"),
+        (
+            {"patch": replace(PATCH, batch_size=13)},
+            "abd needs at least patch.batch_size=13 images, got 12",
+        ),
     ],
 )
 def test_wrong_values_are_named(change: dict[str, Any], said: str) -> None:

@@ -120,7 +120,10 @@ def test_it_ends_with_an_epoch_without_a_smaller_mask(planted: CLIP, colored: Cl
     [
         ({"batch_size": 1}, "batch_size is an integer of at least 2, got 1"),
         ({"images": 5}, "images is at least batch_size, got 5, 6"),
-        ({"lrs": [0.5]}, "lrs is one more than drops, and betas are two, got 1, 2 and 2"),
+        ({"lrs": [0.5]}, "lrs is one more than drops, got 1 and 2"),
+        ({"drops": [0.5, 0.2]}, r"drops are shares below 1 that ascend, got \[0.5, 0.2\]"),
+        ({"drops": [0.2, 1.0]}, "drops are shares below 1 that ascend, got"),
+        ({"betas": (0.5, 5)}, "betas is two numbers in"),
         ({"drops": ["a"]}, "drops is a list of positive numbers, got"),
         ({"drops": None}, "drops is a list of positive numbers, got None"),
         ({"threshold": 0}, "threshold is a share in"),

@@ -33,7 +33,7 @@ def test_a_seed_decides_the_batches(tiny: Tiny, spotted: ImageTextPairs) -> None
 
 
 def test_batches_that_are_too_small_are_one_line(tiny: Tiny, spotted: ImageTextPairs) -> None:
-    count = len(spotted)  # as two batches they are too few for so many neighbors
-    detector = KDistance("k_distance", count - 1, count // 2)
-    with pytest.raises(ValueError, match=f"got {count // 2} of {(count + 1) // 2} samples"):
+    count = len(spotted)
+    detector = KDistance("k_distance", 2 * count + 4, count)
+    with pytest.raises(ValueError, match=f"got {count} of {count} samples"):
         detector.scores(tiny("vit"), spotted, seed=0)

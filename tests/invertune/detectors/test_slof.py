@@ -36,14 +36,15 @@ def test_the_odd_one_scores_highest(tiny: Tiny, spotted: ImageTextPairs) -> None
     assert int(scores.argmax()) == 59
 
 
-def test_a_batch_without_room_for_the_neighbors_is_said_before_any_work(plain: DataBundle) -> None:
-    with pytest.raises(ValueError, match="batch_size is at least 18 for 16 neighbors, got 17"):
-        SLOF("slof", 17, 16)
+def test_a_batch_without_room_for_the_neighbors_is_said_before_any_work() -> None:
+    # Batches of 35 at most would be two of 36 pairs, of 18 each.
+    with pytest.raises(ValueError, match="batch_size is at least 36 for 16 neighbors, got 35"):
+        SLOF("slof", 35, 16)
 
 
 def test_a_batch_larger_than_the_data_is_said_before_any_work(plain: DataBundle) -> None:
-    detector = SLOF("slof", 20, 16)
-    check_detector(detector, plain, poisoned_pairs=True, pairs=20)
-    said = "detector slof takes batches of 20 pairs, the attack trains on 19: take a smaller batch"
+    detector = SLOF("slof", 40, 16)
+    check_detector(detector, plain, poisoned_pairs=True, pairs=40)
+    said = "detector slof takes batches of 40 pairs, the attack trains on 39: take a smaller batch"
     with pytest.raises(ValueError, match=said):
-        check_detector(detector, plain, poisoned_pairs=True, pairs=19)
+        check_detector(detector, plain, poisoned_pairs=True, pairs=39)

@@ -165,6 +165,7 @@ def test_its_work_is_known() -> None:
         ({"clusters": 1}, "clusters is an integer of at least 2, got 1"),
         ({"images": 3}, "images is more than clusters, got 3, 3"),
         ({"betas": 0.5}, "betas is two numbers"),
+        ({"batch_size": 13}, "images is at least batch_size and held, got 12 of 13"),
         ({"schedule": {}}, "schedule is a Schedule, got"),
     ],
 )

@@ -108,7 +108,7 @@ def test_it_moves_images_further_than_noise_does(planted: CLIP, colored: CleanDa
 
 def test_a_loss_that_is_no_number_names_the_stage(planted: CLIP, colored: CleanData) -> None:
     with pytest.raises(NonFiniteLossError, match="identify: the loss is nan at step 0"):
-        _perturb(planted, colored, _generator(alpha=float("nan")))
+        _perturb(planted, colored, _generator(temperature=1e-45))
 
 
 def test_wrong_values_are_named() -> None:
@@ -118,6 +118,10 @@ def test_wrong_values_are_named() -> None:
         _generator(channels=100)
     with pytest.raises(ValueError, match="batch_size is at least 2 images to compare, got 1"):
         _generator(batch_size=1)
+    with pytest.raises(ValueError, match="steps is an integer of at least 1, got 0"):
+        _generator(steps=0)
+    with pytest.raises(ValueError, match="alpha is a number of at least 0, got nan"):
+        _generator(alpha=float("nan"))
     with pytest.raises(ValueError, match="does not fit into an image of 16 pixels"):
         _generator(corner=0.9).mask(16)
 
