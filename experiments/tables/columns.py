@@ -107,7 +107,7 @@ SINGLE: Mapping[str, Measure] = {
     "clean_samples": costs.cost("clean_samples", "clean images", "defense/clean_samples"),
     "steps": costs.cost("steps", "steps", "defense/steps", csv=True),
     "purify_seconds": costs.cost("purify_seconds", "repair, s", "seconds/purify", "seconds"),
-    "peak_memory_mib": costs.cost("peak_memory_mib", "memory, MiB", "defense/peak_memory_mib"),
+    "peak_memory_mib": costs.cost("peak_memory_mib", "MiB", "defense/peak_memory_mib"),
     "knows": costs.knows(),
     "verdict": steps.verdict(),
     "target_found": steps.target_found(),

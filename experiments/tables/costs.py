@@ -48,7 +48,7 @@ def ca_loss_of(run: Run) -> Estimate | None:
 def harm(runs: Runs) -> list[Measure]:
     """Return what the same defense costs the clean control of the same seed, in CA."""
     controls = {_told(run): ca_loss_of(run) for run in runs if run.name("attack") == CONTROL}
-    column = Column("harm", "CA loss of the clean control", "points", optional=True)
+    column = Column("harm", "harm", "points", optional=True)
     return [per_seed(column, lambda run: controls.get(_told(run)), UNBOUNDED)]
 
 
