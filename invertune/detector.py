@@ -73,7 +73,7 @@ class PairDetector(Needing, Protocol):
     """Tells which pairs of a training set are poisoned, by the model that was trained on them.
 
     ``needs`` is ``poisoned_pairs``, and ``clean_samples`` 0 for one that has no clean images to
-    compare with.
+    compare with. One that uses the text tower says so by an attribute ``needs_text`` that is true.
     """
 
     @property

@@ -92,6 +92,7 @@ class Detection(TypedDict):
     needs: str
     clean_samples: int
     knows: str
+    peak_memory_mib: NotRequired[float]
     score: NotRequired[float]
     threshold: NotRequired[float]
     flagged: NotRequired[bool]

@@ -88,7 +88,11 @@ def test_a_detector_of_models_leaves_its_score_and_evidence(resolve: Resolve, ru
     assert evidence.findings == again.evidence.findings
     result = build_result(config, made)
     validate(result)
-    assert result["detection"] == {k: v for k, v in card.items() if k != "seconds"}
+    told = {k: v for k, v in card.items() if k != "seconds"}
+    assert result["detection"] == {
+        **told,
+        "peak_memory_mib": made["detect"].manifest["peak_memory_mib"],
+    }
     assert result["seconds"]["detect"] >= result["seconds"]["detect/inversion"] > 0
     assert result["stages"]["detect"] == f"stages/{made['detect'].folder.name}"
 
