@@ -80,8 +80,7 @@ def build_result(config: Mapping[str, Any], stages: Mapping[str, StageFolder]) -
         result["defense"]["steps"] = defense["steps"]
     if detection is not None:
         told = {key: value for key, value in detection.items() if key != "seconds"}
-        if stages["detect"].manifest:
-            told["peak_memory_mib"] = stages["detect"].manifest["peak_memory_mib"]
+        told["peak_memory_mib"] = stages["detect"].manifest["peak_memory_mib"]
         result["detection"] = cast("Detection", told)
     return result
 

@@ -18,7 +18,7 @@ MOST = {"pairs": 24, "clean_samples": 10, "batch_size": 8, "epochs": 1, "steps":
         "images": 10, "held": 2, "samples": 8, "shots": 2, "warmup": 1, "codes_a_step": 16,
         "noise_a_step": 8, "channels": 16, "keep_best": 1, "refresh_every": 1,
         "draws": 2, "every": 1, "in_modal_epochs": 0, "slow_epochs": 0, "clusters": 3,
-        "neighbors": 3}  # fmt: skip
+        "neighbors": 2}  # fmt: skip
 FEW = 3  # of the budgets of a trigger, the smallest
 
 

@@ -37,7 +37,7 @@ def test_the_odd_one_scores_highest(tiny: Tiny, spotted: ImageTextPairs) -> None
 
 
 def test_a_batch_without_room_for_the_neighbors_is_said_before_any_work() -> None:
-    # Batches of 35 at most would be two of 36 pairs, of 18 each.
+    # Batches are made equal: of 37 pairs, two of 19 and 18, the fewest for 16 neighbors.
     with pytest.raises(ValueError, match="batch_size is at least 36 for 16 neighbors, got 35"):
         SLOF("slof", 35, 16)
 
