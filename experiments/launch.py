@@ -12,6 +12,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,12 @@ from experiments.stages.team import FAILED, LAUNCHED, LOST
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
+STDERR = "INVERTUNE_STDERR"  # the descriptor of a process's own lines; see `_sifted`
 _MEMBER = "experiments.member"
 _PAUSE = 0.1
 _GRACE = 10.0  # seconds for the others to end by themselves once one has
+# Gloo says so at any level of its own for each try to reach a process that is gone.
+_NOISE = (b"gloo/transport/", b"ERROR failed to connect")
 
 
 class ProcessesFailedError(RuntimeError):
@@ -62,7 +66,7 @@ def launch(config: object, count: int) -> None:
         "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", quiet),
     }  # fmt: skip
     told = pickle.dumps(config)
-    with _started(common, count) as processes:
+    with _sifted() as heard, _started(common, count, heard) as processes:
         for process in processes:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # it has ended, which is seen below
@@ -77,18 +81,51 @@ def _path() -> str:
 
 
 @contextlib.contextmanager
-def _started(common: dict[str, str], count: int) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
+def _sifted() -> Iterator[int]:
+    """Pass on what libraries write to stderr by themselves, but not gloo's lost connections.
+
+    Yields:
+        The descriptor to write to. A process keeps the true one beside it for its own lines.
+    """
+    source, sink = os.pipe()
+    sifting = threading.Thread(target=_sift, args=(source,), daemon=True)
+    sifting.start()
+    try:
+        yield sink
+    finally:
+        os.close(sink)
+        sifting.join(_GRACE)  # ends with the last process that holds the sink
+
+
+def _sift(source: int) -> None:
+    with open(source, "rb") as lines:
+        for line in lines:
+            if all(part in line for part in _NOISE):
+                continue
+            with contextlib.suppress(OSError):  # nobody reads any more
+                os.write(2, line)
+
+
+@contextlib.contextmanager
+def _started(
+    common: dict[str, str], count: int, heard: int
+) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
     """Start the processes, and let none of them outlive the block."""
     processes: list[subprocess.Popen[bytes]] = []
+    kept = os.dup(2)
     try:
         for rank in range(count):
-            own = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            own = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank), STDERR: str(kept)}
             command = [sys.executable, "-m", _MEMBER]
             # In a group of its own: an interrupt at the terminal is for this process alone.
-            started = subprocess.Popen(command, env=own, stdin=subprocess.PIPE, process_group=0)
+            started = subprocess.Popen(
+                command, env=own, stdin=subprocess.PIPE, stderr=heard, pass_fds=[kept],
+                process_group=0,
+            )  # fmt: skip
             processes.append(started)
         yield processes
     finally:
+        os.close(kept)
         # What they write is complete or not there at any moment.
         for process in processes:
             process.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 import sys
@@ -11,6 +12,7 @@ from hydra.core.utils import configure_log, setup_globals
 from omegaconf import DictConfig, open_dict, read_write
 
 from experiments.errors import FAILURE
+from experiments.launch import STDERR
 from experiments.run import ReportedError, attempt
 
 # What stops a job is for the process that started this one to deal with.
@@ -19,6 +21,8 @@ _NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 def main() -> int:
     """Run the config that stands on stdin and return the exit code."""
+    # Ours go the straight way; what libraries write beside it is sifted by who started this one.
+    sys.stderr = os.fdopen(int(os.environ[STDERR]), "w", buffering=1, errors="backslashreplace")
     for number in _NOT_OURS:
         signal.signal(number, signal.SIG_IGN)
     config: DictConfig = pickle.loads(sys.stdin.buffer.read())

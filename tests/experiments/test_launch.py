@@ -59,3 +59,18 @@ sys.exit(1)
 """
     with pytest.raises(ProcessEndedError, match="no answer"):
         launch({"folder": str(members), "0": lost}, 2)
+
+
+def test_of_what_libraries_write_only_lost_connections_are_left_out(
+    members: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    writes = """
+os.write(2, b"[/src/gloo/transport/tcp/debug_logger.cc:9] ERROR failed to connect, retry=1\\n")
+os.write(2, b"a library's warning: failed to connect the dots\\nno end of line")
+os.write(int(os.environ["INVERTUNE_STDERR"]), b"our own\\n")
+"""
+    launch({"folder": str(members), "1": writes}, 2)
+    said = capfd.readouterr().err
+    assert sorted(said.splitlines()) == [
+        "a library's warning: failed to connect the dots", "no end of line", "our own",
+    ]  # fmt: skip
