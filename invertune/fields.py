@@ -46,6 +46,21 @@ def check_numbers(of: Any, *names: str) -> None:
                 raise ValueError(f"{name}.{key} is a number, got {value!r:.80}")
 
 
+def check_terms(of: Any, name: str, terms: Sequence[str]) -> None:
+    """Compare a field that weighs the terms of a loss with these, and the weights with 0.
+
+    Raises:
+        ValueError: If a term is missing or unknown, or a weight below 0 or no finite number.
+    """
+    check_numbers(of, name)
+    weights: Mapping[str, float] = getattr(of, name)
+    if set(weights) != set(terms):
+        raise ValueError(f"{name} are of {', '.join(terms)}, got {', '.join(map(str, weights))}")
+    for term, weight in weights.items():
+        if not is_number(weight) or weight < 0:
+            raise ValueError(f"{name}.{term} is a number of at least 0, got {weight!r}")
+
+
 def check_choices(of: Any, **choices: Sequence[str]) -> None:
     """Compare fields with the choices that there are for them.
 

@@ -12,7 +12,18 @@ from torch import Tensor
 from invertune.clip.encode import autocast, encode_images, frequency, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
-from invertune.fields import check_all, check_calls, check_choices, check_numbers, check_types
+from invertune.fields import (
+    check_all,
+    check_calls,
+    check_choices,
+    check_counts,
+    check_numbers,
+    check_positive,
+    check_shares,
+    check_terms,
+    check_types,
+    is_number,
+)
 from invertune.losses import (
     alignment_loss,
     embedding_loss,
@@ -79,15 +90,20 @@ class TriggerInversion:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_numbers(self, "lr", "weights")
+        check_numbers(self, "lr")
+        check_terms(self, "weights", TERMS)
+        check_counts(self, "starts", "steps", "batch_size", "images")
+        check_positive(self, "temperature")
+        check_shares(self, "least_success", zero=True, one=True)
         check_calls(self, "augment", none=True)
         check_all(self, "forms", Form)
         check_choices(self, reference=REFERENCES, similarity=SIMILARITIES, area=AREAS)
-        if set(self.weights) != set(TERMS):
-            raise ValueError(f"weights are of {', '.join(TERMS)}, got {', '.join(self.weights)}")
         missing = [form.name for form in self.forms if form.name not in self.lr]
         if missing:
             raise ValueError(f"lr needs a learning rate for each form, none for {missing}")
+        for name, rate in self.lr.items():
+            if not is_number(rate) or rate <= 0:
+                raise ValueError(f"lr.{name} is positive, got {rate!r}")
 
     @property
     def samples(self) -> int:

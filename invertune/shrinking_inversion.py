@@ -10,7 +10,14 @@ import torch
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
-from invertune.fields import check_all, check_counts, check_is, check_positive, check_types
+from invertune.fields import (
+    check_all,
+    check_counts,
+    check_is,
+    check_positive,
+    check_shares,
+    check_types,
+)
 from invertune.perturb.probes import Probe
 from invertune.perturb.shrink import Effort, Shrinking, optimize, success
 from invertune.perturb.triggers import InvertedTrigger
@@ -67,6 +74,7 @@ class ShrinkingInversion:
         check_all(self, "probes", Probe)
         check_counts(self, "kept", "starts", "images", "held")
         check_positive(self, "temperature")
+        check_shares(self, "least_success", zero=True, one=True)
         if not self.forms:
             raise ValueError("inversion has at least one form")
 

@@ -16,7 +16,15 @@ from invertune.clip.encode import zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData, to_float
 from invertune.evidence import Finding
-from invertune.fields import check_calls, check_choices, check_numbers, check_types
+from invertune.fields import (
+    check_calls,
+    check_choices,
+    check_positive,
+    check_shares,
+    check_terms,
+    check_types,
+    check_weights,
+)
 from invertune.finite import check_finite
 from invertune.neurons import backdoor_neurons
 from invertune.perturb.optimize import fast_attention
@@ -155,12 +163,13 @@ class ActivationTuning:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_numbers(self, "weights")
+        check_terms(self, "weights", TERMS)
+        check_positive(self, "lr", "temperature", *(() if self.clip is None else ("clip",)))
+        check_weights(self, "weight_decay")
+        check_shares(self, "average_from", zero=True, one=True)
         check_calls(self, "augment", none=True)
         check_choices(self, unit=UNITS, update=UPDATES, match=MATCHES, schedule=SCHEDULES)
         check_choices(self, batch_norm=("frozen", "batch"), passes=PASSES)
-        if set(self.weights) != set(TERMS):
-            raise ValueError(f"weights are of {', '.join(TERMS)}, got {', '.join(self.weights)}")
         if isinstance(self.layers, str) or not isinstance(self.layers, int | Sequence):
             raise ValueError(f"layers is a number or a list, got {self.layers!r}")
         count = self.layers if isinstance(self.layers, int) else len(self.layers)

@@ -46,8 +46,9 @@ class Gumbel:
 
     def __post_init__(self) -> None:
         check_types(self)
-        if not is_number(self.scale) or self.scale <= 0:
-            raise ValueError(f"scale is positive, got {self.scale!r}")
+        if not is_number(self.location):
+            raise ValueError(f"location is a finite number, got {self.location!r}")
+        check_positive(self, "scale")
 
     def tail(self, value: float) -> float:
         """Return how often a value this large or larger comes: 1 - exp(-exp(-(x - a) / b))."""

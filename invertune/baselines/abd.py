@@ -93,7 +93,7 @@ class ABD:
         check_is(self, "augment_texts", EDA)
         check_is(self, "recipe", Recipe)
         self.recipe.check_pairs(self.clean_samples, self.name)
-        self.patch.check_images(self.clean_samples, self.name)
+        self.patch.check_images(self.clean_samples, f"the patch of {self.name}")
 
     def work(self, classes: int) -> dict[str, Work]:
         """Return what goes through both models, at most; the number of classes is no matter."""

@@ -17,7 +17,7 @@ from invertune.data.bundle import CleanData, ImageTextPairs
 from invertune.defense import Purified, Searching, Training
 from invertune.detectors.ssl_cleanse import SSLCleanse
 from invertune.evidence import Evidence
-from invertune.fields import check_calls, check_is, check_numbers, check_types
+from invertune.fields import check_calls, check_is, check_terms, check_types
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.seeds import seeded
 from invertune.training.objective import Batch
@@ -109,9 +109,7 @@ class SSLCleansing(Searching):
         check_is(self, "recipe", Recipe)
         self.recipe.check_pairs(self.detect.images, self.name)
         check_calls(self, "augment")
-        check_numbers(self, "weights")
-        if set(self.weights) != set(TERMS):
-            raise ValueError(f"weights are of {', '.join(TERMS)}, got {', '.join(self.weights)}")
+        check_terms(self, "weights", TERMS)
         if not self.recipe.freeze_text:
             raise ValueError("recipe.freeze_text is true: no text is looked at, got False")
 

@@ -17,6 +17,9 @@ from invertune.clip.texts import Tokenizer
 # What open_clip gets from other libraries, or builds as another class than its CLIP.
 _FOREIGN = ("hf_", "timm_")
 _OTHER_CLASSES = ("custom_text", "multimodal_cfg")
+# What open_clip would build without a word, or end over deep inside, if it were 0.
+_SIZES = ("embed_dim", "image_size", "patch_size", "layers", "width", "heads", "head_width",
+          "context_length", "vocab_size")  # fmt: skip
 
 
 def assemble(
@@ -28,12 +31,40 @@ def assemble(
         name: Of the model, in configs and results.
         architecture: An open_clip model config (``embed_dim``, ``vision_cfg``, ``text_cfg``).
         preprocessing: Of its images; OpenAI's if None.
+
+    Raises:
+        ValueError: If open_clip cannot build such a model.
     """
     config = {key: _plain(value) for key, value in architecture.items()}
-    clip = open_clip.CLIP(**config)
+    _check_sizes(name, config)
+    try:
+        clip = open_clip.CLIP(**config)
+    except Exception as error:  # whatever it meets inside
+        raise ValueError(
+            f"open_clip cannot build the architecture of {name}: {type(error).__name__}: {error}"
+        ) from error
     tokenizer = simple_tokenizer(config["text_cfg"].get("context_length", 77))
     model = CLIP(name, clip, tokenizer, config["vision_cfg"]["image_size"], preprocessing)
     return model.to(memory_format=torch.channels_last)
+
+
+def _check_sizes(name: str, config: Mapping[str, Any]) -> None:
+    for place in ("", "vision_cfg", "text_cfg"):
+        part = config.get(place) if place else config
+        if not isinstance(part, Mapping):
+            raise ValueError(f"model {name} needs architecture.{place}, got {part!r:.80}")
+        for key in _SIZES:
+            value = part.get(key)
+            sizes = value if isinstance(value, list | tuple) else [value]
+            if key in part and value is not None and not all(map(_is_size, sizes)):
+                field = f"{place}.{key}" if place else key
+                raise ValueError(
+                    f"architecture.{field} of {name} holds integers of at least 1, got {value!r}"
+                )
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def expected_state(architecture: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -130,6 +130,7 @@ class IconWorld:
         check_named(self.colors, "colors", "names to RGB")
         check_templates(self.templates)
         check_numbers(self, "sizes")
+        check_counts(self, "image_size")
         check_counts(self, "more_clean", least=0)
         check_is(self, "style", SceneStyle)
         check_is(self, "captions", Captioner)

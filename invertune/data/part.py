@@ -77,8 +77,9 @@ class Part:
         check_choices(self, layout=LAYOUTS)
         if self.separator is not None:
             check_choices(self, separator=tuple(SEPARATORS))
-        if self.count is not None:
-            check_counts(self, "count")
+        for name in ("count", "expected"):
+            if getattr(self, name) is not None:
+                check_counts(self, name)
         if self.streaming and self.count is None:
             raise ValueError("streaming=true takes a count: the number of pictures that are kept")
 

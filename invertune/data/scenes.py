@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invertune.fields import check_types, is_number
+from invertune.fields import check_shares, check_types, check_weights, is_number
 from invertune.progress import progress
 
 _RENDER_BATCH = 512
@@ -80,6 +80,10 @@ class SceneStyle:
         check_types(self)
         if len(self.scale) != 2 or not all(is_number(size) and size > 0 for size in self.scale):
             raise ValueError(f"scale is the smallest and the largest size, got {self.scale!r}")
+        check_weights(self, "turn", "shift", "contrast")
+        check_shares(
+            self, "background_texture", "overall_texture", "color_jitter", zero=True, one=True
+        )
 
 
 def _uniform(low: float, high: float, size: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import to_float
-from invertune.fields import check_shares, check_types
+from invertune.fields import check_counts, check_shares, check_types
 from invertune.perturb.advclip_patch import PatchTraining
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.seeds import seeded
@@ -52,6 +52,7 @@ class AdvCLIPGenerator(PatchTraining):
     def __post_init__(self) -> None:
         check_types(self)
         check_shares(self, "clean_gain", one=True)
+        check_counts(self, "starts")
         super().__post_init__()
 
     def perturb(

@@ -144,11 +144,11 @@ class PatchTraining:
         """Compare a batch with the clean images that there are.
 
         Raises:
-            ValueError: If it is larger; ``name`` says of what.
+            ValueError: If it is larger, for no image comes twice in one; ``name`` says whose.
         """
         if count < self.batch_size:
             raise ValueError(
-                f"{name} needs at least patch.batch_size={self.batch_size} images, got {count}"
+                f"{name} needs at least batch_size={self.batch_size} images, got {count}"
             )
 
     def mask(self, side: int) -> Tensor:

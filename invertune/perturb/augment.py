@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invertune.fields import check_types
+from invertune.fields import check_shares, check_types, check_weights
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Augmentation:
         turn: Largest rotation, in degrees, either way.
         scale: Largest change of size, as a share.
         shift: Largest displacement, as a share of half the image.
+        brightness: Largest change of brightness, as a share.
         tint: Largest change of each channel, in [0, 1].
         flip: Mirror half of the images.
         shuffle: Permute the color channels of half of the images.
@@ -36,6 +37,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_weights(self, "turn", "shift")
+        check_shares(self, "scale", zero=True)
+        check_shares(self, "brightness", "tint", "mix", zero=True, one=True)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return changed copies of ``images``, (B, 3, H, W) in [0, 1]."""

@@ -15,7 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invertune.fields import check_counts, check_positive, check_types, is_number
+from invertune.fields import (
+    check_counts,
+    check_positive,
+    check_types,
+    check_weights,
+    is_number,
+)
 from invertune.perturb.triggers import InvertedTrigger
 
 
@@ -75,6 +81,7 @@ class SmoothMask(Family):
     def __post_init__(self) -> None:
         check_types(self)
         check_counts(self, "grid")
+        check_weights(self, "spread")
 
     def start(self, count: int, side: int, generator: torch.Generator) -> list[Tensor]:
         """Return the mask's (count, 1, grid, grid) and the pattern's (count, 3, side, side)."""
@@ -111,6 +118,7 @@ class SmoothOffset(Family):
     def __post_init__(self) -> None:
         check_types(self)
         check_counts(self, "grid")
+        check_weights(self, "spread")
 
     def start(self, count: int, side: int, generator: torch.Generator) -> list[Tensor]:
         """Return one (count, 1, grid, grid) tensor."""
@@ -139,6 +147,7 @@ class Overlay(Family):
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_weights(self, "spread")
 
     def start(self, count: int, side: int, generator: torch.Generator) -> list[Tensor]:
         """Return the pattern's (count, 3, side, side)."""

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from invertune.fields import check_types
+from invertune.fields import check_counts, check_positive, check_shares, check_types
 from invertune.perturb.triggers import InvertedTrigger
 
 _MEAN, _STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
@@ -48,6 +48,7 @@ class Pixels(Form):
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_shares(self, "budget", one=True)
 
     def start(self, side: int, generator: torch.Generator) -> list[Tensor]:
         """Return one (3, side, side) tensor."""
@@ -74,6 +75,8 @@ class LowFrequency(Form):
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_shares(self, "budget", one=True)
+        check_counts(self, "grid")
 
     def start(self, side: int, generator: torch.Generator) -> list[Tensor]:
         """Return one (1, grid, grid) tensor."""
@@ -107,6 +110,8 @@ class MaskedPattern(Form):
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_shares(self, "mass", one=True)
+        check_positive(self, "temperature")
 
     def start(self, side: int, generator: torch.Generator) -> list[Tensor]:
         """Return the mask's (1, side, side) and the pattern's (3, side, side) logits."""
@@ -141,6 +146,8 @@ class FixedPatch(Form):
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_shares(self, "share", one=True)
+        check_shares(self, "corner", zero=True)
 
     def start(self, side: int, generator: torch.Generator) -> list[Tensor]:
         """Return the pattern's logits, (3, side, side)."""
@@ -177,6 +184,8 @@ class FreeMask(Form):
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels is 1 or 3, got {self.channels}")
 
     def start(self, side: int, generator: torch.Generator) -> list[Tensor]:
         """Return the mask, (channels, side, side), and the normalized pattern, (3, side, side)."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from invertune.clip.encode import autocast
 from invertune.clip.models import CLIP
-from invertune.fields import check_is, check_shares, check_types
+from invertune.fields import check_counts, check_is, check_positive, check_shares, check_types
 from invertune.perturb.forms import Form
 from invertune.perturb.optimize import optimize_form
 from invertune.perturb.triggers import InvertedTrigger
@@ -62,6 +62,13 @@ class Perturber(Protocol):
     @property
     def clean_gain(self) -> float: ...
 
+    def check_images(self, count: int, name: str) -> None:
+        """Compare the number of images that `perturb` will get with what it needs.
+
+        Raises:
+            ValueError: If there are too few; ``name`` says for what.
+        """
+
     def perturb(
         self,
         model: CLIP,
@@ -113,6 +120,11 @@ class Generator:
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective is one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
         check_shares(self, "clean_gain", one=True)
+        check_counts(self, "steps", "batch_size", "starts")
+        check_positive(self, "lr")
+
+    def check_images(self, count: int, name: str) -> None:
+        """Take any number: a batch is drawn with replacement."""
 
     def perturb(
         self,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from invertune.clip.encode import encode_images, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
-from invertune.fields import check_all, check_types
+from invertune.fields import check_all, check_counts, check_types
 from invertune.perturb.perturber import Perturber
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.progress import progress
@@ -35,6 +35,9 @@ class RawPerturbation:
     def __post_init__(self) -> None:
         check_types(self)
         check_all(self, "generators", Perturber)
+        check_counts(self, "images")
+        for generator in self.generators:
+            generator.check_images(self.images, generator.name)
         if not self.generators:
             raise ValueError("a raw perturbation needs at least one generator, got none")
 

@@ -19,6 +19,7 @@ from invertune.fields import (
     check_positive,
     check_shares,
     check_tensor,
+    check_terms,
     check_types,
     check_weights,
 )
@@ -183,3 +184,19 @@ def test_numbers_by_name_are_numbers(value: Any, said: str) -> None:
     check_numbers(_Of({"a": 1, "b": 0.5, "c": math.nan}), "value")
     with pytest.raises(ValueError, match=said):
         check_numbers(_Of(value), "value")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"a": 1}, "value are of a, b, got a"),
+        ({"a": 1, "b": 1, "c": 1}, "value are of a, b, got a, b, c"),
+        ({"a": 1, "b": -0.5}, "value.b is a number of at least 0, got -0.5"),
+        ({"a": math.inf, "b": 1}, "value.a is a number of at least 0, got inf"),
+        (3, "value maps names to numbers, got 3"),
+    ],
+)
+def test_the_terms_of_a_loss_are_weighed(value: Any, said: str) -> None:
+    check_terms(_Of({"b": 0, "a": 0.5}), "value", ("a", "b"))
+    with pytest.raises(ValueError, match=said):
+        check_terms(_Of(value), "value", ("a", "b"))

@@ -42,7 +42,7 @@ def test_the_planted_trigger_is_found(planted: CLIP, colored: CleanData) -> None
 
 
 def test_triggers_without_success_are_dropped(planted: CLIP, colored: CleanData) -> None:
-    blank = Pixels(0.0, name="blank")  # changes nothing, so nothing reaches class 3
+    blank = Pixels(1e-6, name="blank")  # changes next to nothing, so nothing reaches class 3
     forms, rates = [blank, Pixels(0.1)], {"blank": 0.1, "pixels": 0.1}
     invert = replace(INVERT, forms=forms, lr=rates, starts=1, least_success=0.5)
     triggers, curves = invert(planted, colored, 3, seed=0)

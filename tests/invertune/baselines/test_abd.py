@@ -172,7 +172,7 @@ def test_it_is_as_long_as_it_says(suspect: CLIP, clean: CleanData, counted: dict
         ({"recipe": 3}, "recipe is a Recipe, got 3"),
         (
             {"patch": replace(PATCH, batch_size=13)},
-            "abd needs at least patch.batch_size=13 images, got 12",
+            "the patch of abd needs at least batch_size=13 images, got 12",
         ),
     ],
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 
-from invertune.clip.assembly import expected_state, known_architecture
+from invertune.clip.assembly import assemble, expected_state, known_architecture
+from invertune.clip.spec import ModelSpec
 from invertune.clip.states import OPENAI_EXTRAS, normalized
 
 Layout = dict[str, list[int]]
@@ -141,3 +144,29 @@ class _Large:
 def test_models_with_parts_of_other_libraries_are_refused(name: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         known_architecture(name)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("embed_dim", 0, "architecture.embed_dim of tiny holds integers of at least 1, got 0"),
+        ("vision_cfg.image_size", -64, "architecture.vision_cfg.image_size of tiny holds integers"),
+        ("vision_cfg.layers", [1, 0, 1, 1], r"architecture.vision_cfg.layers of tiny .* \[1, 0, 1"),
+        ("text_cfg.width", 1.5, "architecture.text_cfg.width of tiny holds integers .*, got 1.5"),
+        ("text_cfg", None, "model tiny needs architecture.text_cfg, got None"),
+        ("text_cfg.heads", 7, "open_clip cannot build the architecture of tiny: "),
+        ("vision_cfg.depth", 3, "open_clip cannot build the architecture of tiny: .*depth"),
+    ],
+)
+def test_an_architecture_that_cannot_be_is_one_line(
+    tiny_spec: Callable[[str], ModelSpec], field: str, value: Any, said: str
+) -> None:
+    spec = tiny_spec("resnet")
+    architecture: dict[str, Any] = copy.deepcopy(dict(spec.architecture))
+    *places, key = field.split(".")
+    part = architecture
+    for place in places:
+        part = part[place]
+    part[key] = value
+    with pytest.raises(ValueError, match=f"^{said}"):
+        assemble("tiny", architecture)

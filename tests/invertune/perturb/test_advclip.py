@@ -18,6 +18,7 @@ from invertune.data.bundle import CleanData, DataBundle, to_float
 from invertune.finite import NonFiniteLossError
 from invertune.identify import TargetIdentification
 from invertune.perturb.advclip import AdvCLIPGenerator, nearest_texts
+from invertune.perturb.raw import RawPerturbation
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.seeds import seeded
 
@@ -141,9 +142,21 @@ def test_the_yaml_is_the_votes_with_another_generator(
     assert isinstance(identify, TargetIdentification)
     (generator,) = identify.generators
     assert isinstance(generator, AdvCLIPGenerator)
-    small = replace(identify, generators=[replace(generator, channels=16, steps=2)], images=10)
+    few = replace(generator, channels=16, steps=2, batch_size=10)
+    small = replace(identify, generators=[few], images=10)
     found = small(tiny(kind), data.clean, seed=0)
     (vote,) = found.votes
     assert vote.generator == "advclip"
     assert sum(vote.perturbed_frequency) == pytest.approx(1)
     assert small(tiny(kind), data.clean, seed=0) == found
+
+
+@pytest.mark.parametrize("kind", [TargetIdentification, RawPerturbation])
+def test_a_batch_larger_than_the_images_is_refused_before_any_work(
+    kind: Callable[..., object],
+) -> None:
+    kind(generators=[_generator()], images=8)
+    with pytest.raises(ValueError, match="advclip needs at least batch_size=8 images, got 7"):
+        kind(generators=[_generator()], images=7)
+    with pytest.raises(ValueError, match="images is an integer of at least 1, got 0"):
+        kind(generators=[_generator()], images=0)
