@@ -22,7 +22,7 @@ from invertune.data.bundle import CleanData, to_float
 from invertune.evidence import Identification
 from invertune.fields import check_counts, check_positive, check_types
 from invertune.finite import check_finite
-from invertune.neurons import choose_layers
+from invertune.neurons import check_layers, choose_layers
 from invertune.perturb.shrink import Suspect, at_once
 from invertune.progress import progress
 from invertune.seeds import seeded
@@ -59,10 +59,7 @@ class ActivationScan:
         check_types(self)
         check_counts(self, "images", "a_step", "steps")
         check_positive(self, "share", "lr", "temperature")
-        if isinstance(self.layers, str):
-            raise ValueError(f"layers is a number or a list, got {self.layers!r}")
-        if not self.layers or (isinstance(self.layers, int) and self.layers < 1):
-            raise ValueError(f"layers is at least 1, got {self.layers!r}")
+        check_layers(self.layers)
 
     @property
     def samples(self) -> int:

@@ -90,6 +90,21 @@ def neuron_mask(clean: Tensor, triggered: Tensor, unit: str, clusters: int, seed
     return mask.expand_as(difference).contiguous()
 
 
+def check_layers(layers: object) -> None:
+    """Find out whether layers are so many, or a list of names and places, as `choose_layers` takes.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    listed = isinstance(layers, list | tuple) and all(
+        isinstance(one, int | str) and not isinstance(one, bool) for one in layers
+    )
+    if not listed and (not isinstance(layers, int) or isinstance(layers, bool)):
+        raise ValueError(f"layers is a number or a list, got {layers!r:.80}")
+    if not layers or (isinstance(layers, int) and layers < 1):
+        raise ValueError(f"layers is at least 1, got {layers!r}")
+
+
 def choose_layers(divergence: Mapping[str, float], layers: int | Sequence[int | str]) -> list[str]:
     """Return the names of the layers to tune.
 

@@ -19,6 +19,7 @@ from invertune.evidence import Finding
 from invertune.fields import (
     check_calls,
     check_choices,
+    check_counts,
     check_positive,
     check_shares,
     check_terms,
@@ -26,7 +27,7 @@ from invertune.fields import (
     check_weights,
 )
 from invertune.finite import check_finite
-from invertune.neurons import backdoor_neurons
+from invertune.neurons import backdoor_neurons, check_layers
 from invertune.perturb.optimize import fast_attention
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.progress import progress
@@ -170,14 +171,9 @@ class ActivationTuning:
         check_calls(self, "augment", none=True)
         check_choices(self, unit=UNITS, update=UPDATES, match=MATCHES, schedule=SCHEDULES)
         check_choices(self, batch_norm=("frozen", "batch"), passes=PASSES)
-        if isinstance(self.layers, str) or not isinstance(self.layers, int | Sequence):
-            raise ValueError(f"layers is a number or a list, got {self.layers!r}")
-        count = self.layers if isinstance(self.layers, int) else len(self.layers)
-        if self.clusters < 2 or count < 1 or self.samples < 1 or self.steps < 1:
-            raise ValueError(
-                "clusters is at least 2 and layers, samples and steps at least 1, got "
-                f"{self.clusters}, {self.layers}, {self.samples}, {self.steps}"
-            )
+        check_layers(self.layers)
+        check_counts(self, "clusters", least=2)
+        check_counts(self, "samples", "steps")
         if self.batch_size is not None and not 1 <= self.batch_size <= self.samples:
             raise ValueError(
                 f"batch_size is between 1 and samples ({self.samples}), got {self.batch_size}"

@@ -79,6 +79,7 @@ class ComposedData:
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_counts(self, "image_size")
         check_is(self, "classes", Classes)
         for role in PARTS:
             check_is(self, role, Part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -180,18 +181,25 @@ def _objects(config: Any) -> Iterator[dict[str, Any]]:
         yield config
 
 
-def _wrong(value: Any) -> Iterator[Any]:
+# Fields whose numbers may be below 0: a law lies anywhere, a seed is any integer, and the sizes of
+# parts are looked at when they are loaded.
+BELOW_ZERO = ("location", "seed", "sizes")
+
+
+def _wrong(value: Any, below_zero: bool = False) -> Iterator[Any]:
     """Yield the value with one number, or one object, in it replaced by what it must not be."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         yield "some text"
+        yield from () if below_zero else (-1, math.nan, math.inf)
     elif isinstance(value, dict) and "_target_" in value:
         yield 7
     elif isinstance(value, dict):
         for key in value:
-            yield from ({**value, key: wrong} for wrong in _wrong(value[key]))
+            yield from ({**value, key: wrong} for wrong in _wrong(value[key], below_zero))
     elif isinstance(value, list):
         # The first of them stands for all.
-        yield from ([wrong, *value[1:]] for item in value[:1] for wrong in _wrong(item))
+        wrongs = (wrong for item in value[:1] for wrong in _wrong(item, below_zero))
+        yield from ([wrong, *value[1:]] for wrong in wrongs)
 
 
 def _said(config: Any) -> str:
@@ -228,5 +236,5 @@ def test_what_a_yaml_must_not_hold_is_said_in_one_line(
         for field in new:
             if group == "model" and field in ("architecture", "pretrain", "teacher"):
                 continue  # open_clip's, and what a stage takes or leaves
-            for wrong in _wrong(own[field]):
+            for wrong in _wrong(own[field], field in BELOW_ZERO):
                 assert field in _said({**own, field: wrong}), (target, field, wrong)

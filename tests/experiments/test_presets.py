@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,9 +181,19 @@ def test_words_of_the_command_line_come_before_the_presets() -> None:
     assert (cfg.model.name, cfg.attack.name, cfg.seed) == ("rn101_mini", "sig", 0)
 
 
+# The steps from the paper's InverTune to ours, in their order.
+CHAIN = ("scan", "shrinking", "embedding", "following")
+
+
 def test_the_ablation_has_every_variant() -> None:
     listed = {word.partition("=")[2] for job in _jobs("t3_ablation") for word in job[1:2]}
-    assert listed == {"invertune"} | {f"ablation/{name}" for name in ABLATIONS}
+    chain = {f"from_paper/{name}" for name in CHAIN}
+    assert listed == {"invertune", "invertune_paper"} | chain | {
+        f"ablation/{name}" for name in ABLATIONS
+    }
+    assert sorted(CHAIN) == sorted(
+        path.stem for path in (CONF / "defense" / "from_paper").iterdir()
+    )
 
 
 # What each variant changes; None for what is not there.
@@ -278,6 +289,23 @@ def test_an_ablation_changes_what_it_says(variant: str) -> None:
     built = build(config["defense"])
     assert isinstance(built, InverTune)
     assert built.clean_samples <= config["data"]["sizes"]["clean"]
+
+
+def test_each_change_from_the_paper_to_ours_is_one() -> None:
+    paper, *chain, last, ours = (
+        build(_variant(name)["defense"])
+        for name in ("invertune_paper", *(f"from_paper/{name}" for name in CHAIN),
+                     "ablation/one_round", "invertune")
+    )  # fmt: skip
+    scan, shrinking, embedding, following = chain
+    assert scan == replace(ours, name=scan.name, invert=paper.invert, tune=paper.tune, rounds=1)
+    assert shrinking == replace(scan, name=shrinking.name, invert=ours.invert)
+    plain = replace(ours.tune, refresh_every=0, leave_out=False)
+    assert embedding == replace(shrinking, name=embedding.name, tune=plain)
+    follow = replace(ours.tune, leave_out=False)
+    assert following == replace(embedding, name=following.name, tune=follow)
+    assert last == replace(following, name=last.name, tune=ours.tune)
+    assert ours == replace(last, name=ours.name, rounds=2)
 
 
 def test_replaced_steps_are_those_of_the_votes() -> None:
