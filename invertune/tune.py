@@ -237,7 +237,7 @@ class ActivationTuning:
         divergence, masks = backdoor_neurons(
             model, images[: self.batch_size], triggers, self.layers, self.unit, self.clusters, seed
         )
-        log.info("tune: layers %s", ", ".join(f"{n} ({divergence[n]:.2f})" for n in masks))
+        log.info("tune: chosen layers %s", ", ".join(f"{n} ({divergence[n]:.2f})" for n in masks))
         tuned, losses = self._tune(
             model, start or model, images, triggers, masks, clean, generator,
             checkpoint, checkpoint_every, refresh, number, suspected,

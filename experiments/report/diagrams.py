@@ -59,7 +59,7 @@ def frequencies(title: str, run: Run) -> str:
 
 
 def divergence(title: str, run: Run, top: float | None = None) -> str:
-    """Return the activation divergence of every layer as bars; the tuned ones stand out.
+    """Return the activation divergence of every layer as bars; the chosen ones stand out.
 
     Args:
         title: What the diagram shows.
@@ -69,7 +69,7 @@ def divergence(title: str, run: Run, top: float | None = None) -> str:
     layers, tuned = run.divergence, set(run.tuned_layers)
     chosen = [value if layer in tuned else None for layer, value in layers.items()]
     others = [None if layer in tuned else value for layer, value in layers.items()]
-    series = [Series("tuned", REPAIRED, chosen), Series("left as it is", PLAIN, others)]
+    series = [Series("chosen", REPAIRED, chosen), Series("not chosen", PLAIN, others)]
     top = 1.05 * max(layers.values()) if top is None else top
     return charts.bars(title, list(layers), series, top=top or 1.0, digits=2, overlay=True)
 

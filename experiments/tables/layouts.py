@@ -21,8 +21,8 @@ from experiments.tables.paper import OF, Reported, reported
 # Column -> its title, empty for its own.
 Chosen = Mapping[str, str]
 DEFAULT: Chosen = dict.fromkeys(
-    ("ca_clean", "ca_before", "ca_after", "asr_before", "asr_after", "own_class_after",
-     "target_found"), "",
+    ("ca_clean", "ca_before", "ca_after", "asr_before", "asr_after", "own_class_clean",
+     "own_class_after", "target_found", "verdict"), "",
 )  # fmt: skip
 # Of step 1 or of step 3, one per setting of the axes, or ROC curves of all methods.
 ROC = "roc"

@@ -156,7 +156,7 @@ def best_form() -> Measure:
 
 
 def divergence(runs: Runs) -> list[Measure]:
-    """Return a column per layer: its activation divergence, and whether it was tuned."""
+    """Return a column per layer: its activation divergence, and whether step 3 chose it."""
     layers = dict.fromkeys(layer for run in runs for layer in run.divergence)
     return [_divergence_of(layer) for layer in layers]
 
@@ -170,8 +170,8 @@ def _divergence_of(layer: str) -> Measure:
         mean = over_seeds([one(run) for run in runs], UNBOUNDED)
         if mean is None:
             return None
-        tuned = sum(layer in run.tuned_layers for run in runs)
-        note = "tuned" if tuned == len(runs) else f"tuned in {tuned}" if tuned else ""
+        chosen = sum(layer in run.tuned_layers for run in runs)
+        note = "chosen" if chosen == len(runs) else f"chosen in {chosen}" if chosen else ""
         return replace(mean, note=note)
 
     column = Column(f"divergence_{layer}", layer, form="number", interval=True, bracket=False)
@@ -185,4 +185,4 @@ def tuned_layers() -> Measure:
         layers: Iterable[str] = (name for run in runs for name in run.tuned_layers)
         return " ".join(dict.fromkeys(layers)) or None
 
-    return Measure(Column("tuned_layers", "tuned layers", where="csv"), read)
+    return Measure(Column("tuned_layers", "chosen layers", where="csv"), read)

@@ -156,8 +156,15 @@ def test_presets_share_runs() -> None:
     attacks = set(_ids("a1_attacks"))
     assert len(attacks & classification) == 18  # the paper's six, with no defense
     assert len(attacks & set(_ids("a2_poison_budget"))) == 9  # three attacks at the default rate
+    assert result_id(_resolved(("defense=ablation/activation",))) in _ids("f4_clusters_layers")
     # Of other defenses, of named targets.
-    elsewhere = ("f4_loss_weights", "t1_defenses", "t1_training", "t4_targets")
+    elsewhere = (
+        "f4_clusters_layers",
+        "f4_loss_weights",
+        "t1_defenses",
+        "t1_training",
+        "t4_targets",
+    )
     others = [preset for preset in PRESETS if preset[0] not in "acd" and preset not in elsewhere]
     assert all(default in _ids(preset) for preset in others)
 
@@ -265,6 +272,9 @@ ALONG = {
 }
 # Variants of the one that has the paper's losses for step 2.
 OF_LOSSES = ("no_align", "no_emb", "no_mask_budget", "no_sim")
+# Variants of the one with L_activation, without which layers, clusters and what is matched are no
+# matter where every weight moves.
+OF_ACTIVATION = ("all_layers", "batch_mean", "first_layer", "last_layer", "one_layer")
 
 
 def _variant(name: str) -> dict[str, Any]:
@@ -274,7 +284,8 @@ def _variant(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("variant", ABLATIONS)
 def test_an_ablation_changes_what_it_says(variant: str) -> None:
-    whole = _variant("ablation/losses" if variant in OF_LOSSES else "invertune")
+    of = "losses" if variant in OF_LOSSES else "activation" if variant in OF_ACTIVATION else ""
+    whole = _variant(f"ablation/{of}" if of else "invertune")
     config = _variant(f"ablation/{variant}")
     changed = dict(_differences(whole["defense"], config["defense"]))
     assert changed.pop("name") == f"invertune_{variant}"
@@ -284,8 +295,8 @@ def test_an_ablation_changes_what_it_says(variant: str) -> None:
         assert replaced == {REPLACED[variant]}
         assert ALONG.get(variant, set()) <= set(changed)
     else:
-        of = "invert." if variant in OF_LOSSES else ""
-        assert changed == {f"{of}{place}": value for place, value in CHANGES[variant].items()}
+        step = "invert." if variant in OF_LOSSES else ""
+        assert changed == {f"{step}{place}": value for place, value in CHANGES[variant].items()}
     built = build(config["defense"])
     assert isinstance(built, InverTune)
     assert built.clean_samples <= config["data"]["sizes"]["clean"]

@@ -104,7 +104,7 @@ def test_layers_have_a_column_each_and_tuned_ones_are_marked(
         measures = steps.divergence(some)
         return {m.column.title: str(m.column.cell(m.read(some))) for m in measures}
 
-    assert texts(runs[:1]) == {"layer1": "0.50", "layer2": "1.25 tuned"}
-    assert texts(runs) == {"layer1": "0.50", "layer2": "1.75 tuned in 1"}
+    assert texts(runs[:1]) == {"layer1": "0.50", "layer2": "1.25 chosen"}
+    assert texts(runs) == {"layer1": "0.50", "layer2": "1.75 chosen in 1"}
     assert steps.tuned_layers().read(runs) == "layer2"
     assert steps.tuned_layers().read(runs[1:]) is None
