@@ -26,7 +26,8 @@ class Vote:
 
     Attributes:
         generator: Its name.
-        clean_frequency, perturbed_frequency: Share of images predicted as each class, C values.
+        clean_frequency, perturbed_frequency: Share of images predicted as each class, C values; of
+            classes that count as one, the first has it all.
         weight: Factor on its gains when the generators are compared.
     """
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from invertune.clip.encode import encode_images, frequency, zero_shot_classifier
 from invertune.clip.models import CLIP
@@ -21,6 +22,7 @@ from invertune.data.bundle import CleanData
 from invertune.evidence import Identification, Vote
 from invertune.fields import check_all, check_counts, check_types
 from invertune.perturb.perturber import Perturber
+from invertune.perturb.shrink import counted_as, groups_of
 from invertune.progress import progress
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class TargetIdentification:
     """Find the target label by the votes of several generators.
+
+    Classes that the model's texts hardly tell apart count as one.
 
     Attributes:
         generators: Who votes.
@@ -55,7 +59,8 @@ class TargetIdentification:
         images = clean.images[: self.images]
         classifier = zero_shot_classifier(model, clean.prompts, clean.templates)
         features = encode_images(model, images).to(model.device)
-        before = frequency(model, features, classifier)
+        same = counted_as(classifier)
+        before = _merged(frequency(model, features, classifier), same)
         votes = []
         for generator in progress(self.generators, "identify"):
             after = torch.zeros_like(before)
@@ -64,7 +69,8 @@ class TargetIdentification:
                     model, images, features, classifier=classifier, seed=seed, start=start
                 )
                 perturbed = encode_images(model, images, trigger=trigger)
-                after += frequency(model, perturbed.to(model.device), classifier) / generator.starts
+                found = frequency(model, perturbed.to(model.device), classifier)
+                after += _merged(found, same) / generator.starts
             votes.append(
                 Vote(generator.name, before.tolist(), after.tolist(), 1 / generator.clean_gain)
             )
@@ -75,7 +81,12 @@ class TargetIdentification:
                 clean.class_names[favorite],
                 float((after - before)[favorite]),
             )
-        return decide(votes)
+        return replace(decide(votes), alike=groups_of(same))
+
+
+def _merged(frequencies: Tensor, same: Tensor) -> Tensor:
+    """Return class frequencies, (C,), those of classes that count as one at the first of them."""
+    return torch.zeros_like(frequencies).index_add(0, same.to(frequencies.device), frequencies)
 
 
 def decide(votes: Sequence[Vote]) -> Identification:

@@ -152,6 +152,7 @@ class Verification:
             NonFiniteLossError: If a loss becomes NaN or infinite.
         """
         pool = self._pool(model, clean, seed, "verify")
+        found = _merged(found, pool)
         again = self._again(pool, found.order[: self.candidates], seed, "verify")
         found, verdict = self.decide(found, again)
         return found, self._doubted(verdict, pool)
@@ -175,9 +176,10 @@ class Verification:
             found: What was found in it before.
             seed, stage: Decide the starts, the images and the decoys.
         """
-        label, told = found.target_label, self.told(found)
+        told, pool = self.told(found), self._pool(model, clean, seed, stage)
+        found = _merged(found, pool)
+        label = found.target_label
         order = [label, *(other for other in found.order if other != label)]
-        pool = self._pool(model, clean, seed, stage)
         again = self._again(pool, order[: self.candidates], seed, stage, told)
         tails = [self.clean[one.form].tail(max(one.leads(label, self.judged))) for one in again]
         return min(1.0, min(tails) * len(again))
@@ -268,3 +270,18 @@ class Verification:
     def kind(self, p: float) -> str:
         """Return what a p-value means."""
         return "backdoored" if p <= self.alarm else "clean" if p >= self.clear else "undecided"
+
+
+def _merged(found: Identification, pool: Pool) -> Identification:
+    """Return what step 1 found with the first class in place of each that counts as one with it.
+
+    Whoever found it need not have asked which classes the model's texts tell apart.
+    """
+    same = pool.suspect.same.tolist()
+    return dataclasses.replace(
+        found,
+        target_label=same[found.target_label],
+        runner_up=same[found.runner_up],
+        order=list(dict.fromkeys(same[label] for label in found.order)),
+        alike=pool.suspect.alike,
+    )

@@ -120,6 +120,31 @@ class Shrinking:
         return [stacked[name] for name in names], stacked["label"], stacked["budget"]
 
 
+def counted_as(classifier: Tensor) -> Tensor:
+    """Return the class that each class counts as, (C,) on the CPU: the first of those like it.
+
+    Args:
+        classifier: (D, C) zero-shot classifier, columns of unit norm.
+    """
+    # A model's texts have much in common, one of random weights almost all.
+    own = classifier - classifier.mean(dim=1, keepdim=True)
+    own = F.normalize(own, dim=0)
+    near = (own.T @ own >= _SAME).cpu()
+    # Texts that are the same have nothing left if all are; and a class is like itself.
+    gaps = torch.cdist(classifier.T, classifier.T).cpu()
+    near |= (gaps < _EQUAL) | torch.eye(len(near), dtype=torch.bool)
+    first = near.to(torch.uint8).argmax(dim=1)  # of equal ones the first
+    while not torch.equal(first, first[first]):  # what is like a like one
+        first = first[first]
+    return first
+
+
+def groups_of(same: Tensor) -> list[list[int]]:
+    """Return the groups of classes that count as one, (C,) by `counted_as`, the first one first."""
+    groups = [(same == one).nonzero().flatten().tolist() for one in sorted(set(same.tolist()))]
+    return [group for group in groups if len(group) > 1]
+
+
 @dataclass(frozen=True)
 class Suspect:
     """A model, and the clean images and classes that triggers are optimized with.
@@ -147,17 +172,7 @@ class Suspect:
     @functools.cached_property
     def same(self) -> Tensor:
         """The class that each class counts as, (C,) on the CPU."""
-        # A model's texts have much in common, one of random weights almost all.
-        own = self.classifier - self.classifier.mean(dim=1, keepdim=True)
-        own = F.normalize(own, dim=0)
-        near = (own.T @ own >= _SAME).cpu()
-        # Texts that are the same have nothing left if all are; and a class is like itself.
-        gaps = torch.cdist(self.classifier.T, self.classifier.T).cpu()
-        near |= (gaps < _EQUAL) | torch.eye(len(near), dtype=torch.bool)
-        first = near.to(torch.uint8).argmax(dim=1)  # of equal ones the first
-        while not torch.equal(first, first[first]):  # what is like a like one
-            first = first[first]
-        return first
+        return counted_as(self.classifier)
 
     @functools.cached_property
     def classes(self) -> Tensor:
@@ -168,8 +183,7 @@ class Suspect:
     @property
     def alike(self) -> list[list[int]]:
         """Groups of classes that count as one, each with its first class first."""
-        groups = [(self.same == one).nonzero().flatten().tolist() for one in self.classes.tolist()]
-        return [group for group in groups if len(group) > 1]
+        return groups_of(self.same)
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:

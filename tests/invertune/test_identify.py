@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from invertune.clip.models import CLIP
@@ -57,3 +59,16 @@ def test_a_planted_class_is_found(planted: CLIP, colored: CleanData, objective: 
     assert sum(vote.perturbed_frequency) == pytest.approx(1)
     assert vote.weight == 2
     assert identify(planted, colored, seed=0) == found
+
+
+def test_classes_of_the_same_text_share_their_votes(planted: CLIP, colored: CleanData) -> None:
+    names = ("red", "x planted", "green", "blue", "planted", "y red")
+    clean = replace(colored, prompts=names, class_names=names)
+    found = TargetIdentification([_generator()], images=12)(planted, clean, seed=0)
+    assert (found.target_label, found.targets) == (1, [1, 4])
+    assert found.alike == [[0, 5], [1, 4]]
+    (vote,) = found.votes
+    assert vote.clean_frequency[0] == pytest.approx(1 / 3)
+    assert (vote.clean_frequency[5], vote.perturbed_frequency[4]) == (0, 0)
+    assert vote.perturbed_frequency[1] > 0.5
+    assert sum(vote.perturbed_frequency) == pytest.approx(1)

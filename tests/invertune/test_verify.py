@@ -9,7 +9,8 @@ import torch
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
-from invertune.evidence import Identification, Survival
+from invertune.evidence import Identification, Survival, Vote
+from invertune.identify import decide
 from invertune.perturb.families import Family, SmoothMask
 from invertune.perturb.probes import Probe
 from invertune.perturb.shrink import Effort, Shrinking
@@ -159,3 +160,22 @@ def test_what_makes_no_sense() -> None:
         dataclasses.replace(VERIFY, decoys=0)
     with pytest.raises(ValueError, match="clean has a law of every form, none of mask"):
         dataclasses.replace(VERIFY, clean={"warp": LAW})
+
+
+@pytest.mark.parametrize("favorite", [3, 4])
+@pytest.mark.parametrize("candidates", [1, 3])
+def test_classes_that_are_told_apart_by_no_text_are_named_together_whoever_names_one(
+    planted: CLIP, colored: CleanData, favorite: int, candidates: int
+) -> None:
+    names = ("red", "green", "blue", "planted", "x planted", "y red")
+    clean = dataclasses.replace(colored, prompts=names, class_names=names)
+    after = [0.1, 0.1, 0.1, 0.0, 0.0, 0.0]
+    after[favorite] = 0.7
+    voted = decide([Vote("votes", [1 / 3, 1 / 3, 1 / 3, 0.0, 0.0, 0.0], after, 1.0)])
+    verify = dataclasses.replace(VERIFY, candidates=candidates, decoys=4 - candidates)
+    found, verdict = verify(planted, clean, voted, seed=0)
+    assert verdict.kind == "backdoored"
+    assert (found.target_label, found.targets) == (3, [3, 4])
+    assert found.alike == [[0, 5], [3, 4]]
+    assert sorted(found.order) == [0, 1, 2, 3]
+    assert verify.left(planted, clean, found, seed=0, stage="again") < 0.01
