@@ -17,10 +17,8 @@ import numpy as np
 
 from evaluation.detection import auroc
 from evaluation.intervals import wilson
-from experiments.results.measures import lookup
 from experiments.results.runs import Run, load_runs
 from experiments.terminal import printable, say
-from invertune.evidence import Survival, standing
 from invertune.verify import Gumbel
 
 
@@ -50,21 +48,18 @@ def readings(runs_dir: Path) -> list[Reading]:
     found = [reading for run in load_runs(runs_dir) if (reading := _reading(run)) is not None]
     if not found:
         raise ValueError(
-            f"{runs_dir} has no run with a verdict; make some: invertune run experiment=c1_clean"
+            f"{runs_dir} has no run with a verdict and its stages, which say what survived; make "
+            "some: invertune run experiment=c1_clean"
         )
     return found
 
 
 def _reading(run: Run) -> Reading | None:
-    verdict, survival = run.result.get("verdict"), run.survival
-    judged = lookup(run.config, "defense/verify/judged")
-    if verdict is None or "verified" not in survival or not isinstance(judged, int):
+    verdict, found = run.result.get("verdict"), run.leads
+    if verdict is None or not found:
         return None
-    before, again = (
-        [Survival(**one) for one in survival.get(name, [])] for name in ("step 1", "verified")
-    )
     leads: dict[str, float] = {}
-    for (_, form), lead in standing(before, again, judged).items():
+    for (_, form), lead in found.items():
         leads[form] = max(lead, leads.get(form, -1.0))
     return Reading(run.target is None, verdict["kind"], verdict["p"], leads)
 

@@ -78,4 +78,4 @@ def test_without_a_verdict_it_says_how_to_make_one(
     write_result(tmp_path / "runs" / "one", result())
     code, shown, complaint = inside("calibrate", "runs")
     assert (code, shown, complaint.count("\n")) == (1, "", 1)
-    assert complaint.startswith("error: runs has no run with a verdict; make some: invertune run")
+    assert complaint.startswith("error: runs has no run with a verdict and its stages, which say")
