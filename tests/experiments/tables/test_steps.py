@@ -118,8 +118,10 @@ def test_each_form_says_how_far_the_target_stands_out_or_the_furthest_class_of_a
                 "pull": [[first, second]]}  # fmt: skip
 
     def run(seed: int, target: str | None) -> Run:
-        found = {"survival": [survival("mask", 0.6, 0.2)],
-                 "again": [survival("mask", 0.5, 0.5), survival("large_mask", 0.0, 0.3)]}  # fmt: skip
+        found = {
+            "survival": [survival("mask", 0.6, 0.2)],
+            "again": [survival("mask", 0.5, 0.5), survival("large_mask", 0.0, 0.3)],
+        }
         made = result(seed)
         made["attack"] |= {"target_label": target}
         made["config"] = {"data": {"classes": ["cat", "dog"]}, "defense": {"verify": {"judged": 1}}}
