@@ -27,6 +27,7 @@ STDERR = "INVERTUNE_STDERR"  # the descriptor of a process's own lines; see `_si
 _MEMBER = "experiments.member"
 _PAUSE = 0.1
 _GRACE = 10.0  # seconds for the others to end by themselves once one has
+_LAST_WORDS = 2.0  # seconds for what a process of a process that has ended still writes
 # Gloo says so at any level of its own for each try to reach a process that is gone.
 _NOISE = (b"gloo/transport/", b"ERROR failed to connect")
 
@@ -88,22 +89,29 @@ def _sifted() -> Iterator[int]:
         The descriptor to write to. A process keeps the true one beside it for its own lines.
     """
     source, sink = os.pipe()
-    sifting = threading.Thread(target=_sift, args=(source,), daemon=True)
+    sifting = threading.Thread(target=_sift, args=(source, _stderr()), daemon=True)
     sifting.start()
     try:
         yield sink
     finally:
         os.close(sink)
-        sifting.join(_GRACE)  # ends with the last process that holds the sink
+        sifting.join(_LAST_WORDS)  # ends with the last process that holds the sink
 
 
-def _sift(source: int) -> None:
-    with open(source, "rb") as lines:
+def _sift(source: int, sink: int) -> None:
+    with open(source, "rb") as lines, open(sink, "wb", buffering=0) as heard:
         for line in lines:
             if all(part in line for part in _NOISE):
                 continue
             with contextlib.suppress(OSError):  # nobody reads any more
-                os.write(2, line)
+                rest = line
+                while rest:
+                    rest = rest[heard.write(rest) :]
+
+
+def _stderr() -> int:
+    """Return a descriptor of stderr, or of nothing where it is closed and 2 is anything else's."""
+    return os.open(os.devnull, os.O_WRONLY) if sys.stderr is None else os.dup(2)
 
 
 @contextlib.contextmanager
@@ -112,7 +120,7 @@ def _started(
 ) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
     """Start the processes, and let none of them outlive the block."""
     processes: list[subprocess.Popen[bytes]] = []
-    kept = os.dup(2)
+    kept = _stderr()
     try:
         for rank in range(count):
             own = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank), STDERR: str(kept)}

@@ -41,7 +41,6 @@ def check_numbers(of: Any, *names: str) -> None:
         if not isinstance(values, Mapping):
             raise ValueError(f"{name} maps names to numbers, got {values!r:.80}")
         for key, value in values.items():
-            # nan is a number here: whoever sums it names the step that it came up in.
             if not isinstance(value, int | float) or isinstance(value, bool):
                 raise ValueError(f"{name}.{key} is a number, got {value!r:.80}")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -81,7 +81,7 @@ class TargetIdentification:
                 clean.class_names[favorite],
                 float((after - before)[favorite]),
             )
-        return replace(decide(votes), alike=groups_of(same))
+        return decide(votes, groups_of(same))
 
 
 def _merged(frequencies: Tensor, same: Tensor) -> Tensor:
@@ -89,28 +89,38 @@ def _merged(frequencies: Tensor, same: Tensor) -> Tensor:
     return torch.zeros_like(frequencies).index_add(0, same.to(frequencies.device), frequencies)
 
 
-def decide(votes: Sequence[Vote]) -> Identification:
+def decide(votes: Sequence[Vote], alike: Sequence[Sequence[int]] = ()) -> Identification:
     """Return the class that the generators together raise most, and the next one.
 
     A class's gain is the mean over the generators, by weight, of what each one raises it; what a
     generator lowers counts as 0, for a backdoor need not answer to every kind of perturbation.
 
+    Args:
+        votes: Of the generators.
+        alike: Groups of classes that count as one; the votes have all at the first of each.
+
     Raises:
-        ValueError: If there is no vote.
+        ValueError: If there is no vote, or there are not two classes.
     """
     if not votes:
         raise ValueError("target identification needs at least one generator")
+    others = {label for group in alike for label in group[1:]}
     # Gains in multiples of what the same generator does to clean models, so that a strong generator
     # is no louder than a faint one.
     raised = torch.tensor([vote.gain for vote in votes]).clamp(min=0)
     weights = torch.tensor([vote.weight for vote in votes])
     gains = weights @ raised / weights.sum()
-    first, second = gains.topk(2).indices.tolist()
+    ranked: list[int] = gains.argsort(descending=True, stable=True).tolist()
+    order = [label for label in ranked if label not in others]
+    if len(order) < 2:
+        raise ValueError("the model's texts tell no two classes apart")
+    first, second = order[:2]
     return Identification(
         target_label=first,
         gain=float(gains[first]),
         runner_up=second,
         runner_up_gain=float(gains[second]),
         votes=list(votes),
-        order=gains.argsort(descending=True, stable=True).tolist(),
+        order=order,
+        alike=[list(group) for group in alike],
     )

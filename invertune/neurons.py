@@ -102,7 +102,7 @@ def check_layers(layers: object) -> None:
     if not listed and (not isinstance(layers, int) or isinstance(layers, bool)):
         raise ValueError(f"layers is a number or a list, got {layers!r:.80}")
     if not layers or (isinstance(layers, int) and layers < 1):
-        raise ValueError(f"layers is at least 1, got {layers!r}")
+        raise ValueError(f"layers is at least 1, or a list of at least one, got {layers!r}")
 
 
 def choose_layers(divergence: Mapping[str, float], layers: int | Sequence[int | str]) -> list[str]:

@@ -135,6 +135,18 @@ class Run:
         return evidence.standing(before, again, judged)
 
     @property
+    def counted_label(self) -> int | None:
+        """Index of the class that the true target counted as when the defense looked for it.
+
+        None without a target, or where the classes are not known.
+        """
+        if self.target is None or self.target not in self.class_names:
+            return None
+        label = self.class_names.index(self.target)
+        groups: list[list[int]] = lookup(self.evidence, "identification/alike") or []
+        return next((group[0] for group in groups if label in group), label)
+
+    @property
     def found_label(self) -> int | None:
         """Index of the class that step 1 names."""
         label: int | None = lookup(self.evidence, "identification/target_label")

@@ -169,9 +169,8 @@ def _lead_of(form: str) -> Measure:
         found = {label: lead for (label, of), lead in run.leads.items() if of == form}
         if run.target is None:
             return Estimate(max(found.values())) if found else None
-        names = run.class_names
-        lead = found.get(names.index(run.target)) if run.target in names else None
-        return None if lead is None else Estimate(lead)
+        label = run.counted_label
+        return Estimate(found[label]) if label is not None and label in found else None
 
     title = f"lead, {form.replace('_', ' ')}"
     column = Column(f"lead_{form}", title, form="number", interval=True, bracket=False)

@@ -13,6 +13,7 @@ from torch import Tensor
 from invertune.clip.models import CLIP
 from invertune.clip.preprocessing import Preprocessing
 from invertune.clip.texts import Tokenizer
+from invertune.fields import is_number
 
 # What open_clip gets from other libraries, or builds as another class than its CLIP.
 _FOREIGN = ("hf_", "timm_")
@@ -39,6 +40,8 @@ def assemble(
     _check_sizes(name, config)
     try:
         clip = open_clip.CLIP(**config)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:  # whatever it meets inside
         raise ValueError(
             f"open_clip cannot build the architecture of {name}: {type(error).__name__}: {error}"
@@ -53,6 +56,11 @@ def _check_sizes(name: str, config: Mapping[str, Any]) -> None:
         part = config.get(place) if place else config
         if not isinstance(part, Mapping):
             raise ValueError(f"model {name} needs architecture.{place}, got {part!r:.80}")
+        if place == "vision_cfg" and part.get("image_size") is None:
+            raise ValueError(f"model {name} needs architecture.vision_cfg.image_size")
+        ratio = part.get("mlp_ratio", 1)
+        if not is_number(ratio) or ratio <= 0:
+            raise ValueError(f"architecture.{place}.mlp_ratio of {name} is positive, got {ratio!r}")
         for key in _SIZES:
             value = part.get(key)
             sizes = value if isinstance(value, list | tuple) else [value]

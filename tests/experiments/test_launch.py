@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from experiments import launch as module
+from experiments.config import CONF
 from experiments.launch import ProcessEndedError, ProcessesFailedError, launch
 
 MEMBER = """
@@ -74,3 +77,16 @@ os.write(int(os.environ["INVERTUNE_STDERR"]), b"our own\\n")
     assert sorted(said.splitlines()) == [
         "a library's warning: failed to connect the dots", "no end of line", "our own",
     ]  # fmt: skip
+
+
+def test_without_a_stderr_the_processes_have_one_that_nobody_reads(members: Path) -> None:
+    writes = "os.write(int(os.environ['INVERTUNE_STDERR']), b'x'); os.write(2, b'y')"
+    program = f"""
+from experiments import launch
+launch._MEMBER = "a_member"
+launch.launch({{"folder": {str(members)!r}, "0": {writes!r}}}, 1)
+"""
+    command = ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, program]
+    path = os.pathsep.join([str(members), str(CONF.parent)])
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=True, timeout=120)
+    assert (members / "0").read_text().startswith("0 0 1 ")

@@ -67,8 +67,16 @@ def test_classes_of_the_same_text_share_their_votes(planted: CLIP, colored: Clea
     found = TargetIdentification([_generator()], images=12)(planted, clean, seed=0)
     assert (found.target_label, found.targets) == (1, [1, 4])
     assert found.alike == [[0, 5], [1, 4]]
+    assert sorted(found.order) == [0, 1, 2, 3]
+    assert found.runner_up in (0, 2, 3)
     (vote,) = found.votes
     assert vote.clean_frequency[0] == pytest.approx(1 / 3)
     assert (vote.clean_frequency[5], vote.perturbed_frequency[4]) == (0, 0)
     assert vote.perturbed_frequency[1] > 0.5
     assert sum(vote.perturbed_frequency) == pytest.approx(1)
+
+
+def test_among_classes_that_all_count_as_one_there_is_no_target() -> None:
+    votes = [Vote("one", [0.5, 0.5], [0.9, 0.1], weight=1.0)]
+    with pytest.raises(ValueError, match="the model's texts tell no two classes apart"):
+        decide(votes, [[0, 1]])

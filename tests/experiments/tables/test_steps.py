@@ -121,11 +121,16 @@ def test_each_form_says_how_far_the_target_stands_out_or_the_furthest_class_of_a
         found = {
             "survival": [survival("mask", 0.6, 0.2)],
             "again": [survival("mask", 0.5, 0.5), survival("large_mask", 0.0, 0.3)],
+            "alike": [[0, 2]],
         }
         made = result(seed)
         made["attack"] |= {"target_label": target}
-        made["config"] = {"data": {"classes": ["cat", "dog"]}, "defense": {"verify": {"judged": 1}}}
-        made["stages"] = {"purify": leave(f"q{seed}", "evidence.json", {"identification": found})}
+        made["config"] = {
+            "data": {"classes": ["cat", "dog", "kitten"]},
+            "defense": {"verify": {"judged": 1}},
+        }
+        evidence = {"identification": found}
+        made["stages"] = {"purify": leave(f"q{seed}", "evidence.json", evidence)}
         return as_run(made)
 
     def texts(*runs: Run) -> dict[str, str]:
@@ -135,4 +140,5 @@ def test_each_form_says_how_far_the_target_stands_out_or_the_furthest_class_of_a
     assert texts(run(0, "cat")) == {"lead, mask": "0.20", "lead, large mask": "-0.30"}
     assert texts(run(1, "dog")) == {"lead, mask": "-0.20", "lead, large mask": "0.30"}
     assert texts(run(2, None)) == {"lead, mask": "0.20", "lead, large mask": "0.30"}
+    assert texts(run(4, "kitten")) == {"lead, mask": "0.20", "lead, large mask": "-0.30"}
     assert steps.leads([as_run(result(3))]) == []

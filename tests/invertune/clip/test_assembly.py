@@ -153,6 +153,8 @@ def test_models_with_parts_of_other_libraries_are_refused(name: str, said: str) 
         ("vision_cfg.image_size", -64, "architecture.vision_cfg.image_size of tiny holds integers"),
         ("vision_cfg.layers", [1, 0, 1, 1], r"architecture.vision_cfg.layers of tiny .* \[1, 0, 1"),
         ("text_cfg.width", 1.5, "architecture.text_cfg.width of tiny holds integers .*, got 1.5"),
+        ("vision_cfg.image_size", None, "model tiny needs architecture.vision_cfg.image_size$"),
+        ("text_cfg.mlp_ratio", 0, "architecture.text_cfg.mlp_ratio of tiny is positive, got 0"),
         ("text_cfg", None, "model tiny needs architecture.text_cfg, got None"),
         ("text_cfg.heads", 7, "open_clip cannot build the architecture of tiny: "),
         ("vision_cfg.depth", 3, "open_clip cannot build the architecture of tiny: .*depth"),

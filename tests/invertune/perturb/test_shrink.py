@@ -9,7 +9,16 @@ from invertune.data.bundle import CleanData
 from invertune.finite import NonFiniteLossError
 from invertune.perturb import shrink
 from invertune.perturb.families import SmoothMask, SmoothOffset
-from invertune.perturb.shrink import Effort, Shrinking, Suspect, effect, optimize, success
+from invertune.perturb.shrink import (
+    Effort,
+    Shrinking,
+    Suspect,
+    counted_as,
+    effect,
+    groups_of,
+    optimize,
+    success,
+)
 from invertune.perturb.triggers import InvertedTrigger
 
 LABELS = torch.tensor([3, 0, 1])
@@ -133,3 +142,17 @@ def test_what_makes_no_sense() -> None:
 
 def test_a_pass_of_large_images_holds_fewer_of_them() -> None:
     assert [shrink.at_once(side) for side in (16, 64, 128, 224, 10_000)] == [512, 512, 128, 41, 1]
+
+
+def test_what_is_like_a_like_class_counts_as_one_with_it_in_any_order() -> None:
+    def counted(*angles: float) -> list[int]:
+        turned = torch.tensor(angles)
+        texts = torch.stack([turned.cos(), turned.sin()])
+        # With their opposites the mean of all is 0.
+        return counted_as(torch.cat([texts, -texts], dim=1)).tolist()[: len(angles)]
+
+    # Cosines of 0.96 between neighbors, 0.85 between the ends.
+    for angles in ((0.0, 0.56, 0.28), (0.0, 0.28, 0.56), (0.28, 0.0, 0.56)):
+        assert counted(*angles) == [0, 0, 0]
+    assert counted(0.0, 0.56, 1.3) == [0, 1, 2]
+    assert groups_of(torch.tensor([0, 1, 0, 3, 1])) == [[0, 2], [1, 4]]
