@@ -17,8 +17,10 @@ import numpy as np
 
 from evaluation.detection import auroc
 from evaluation.intervals import wilson
+from experiments.results.measures import lookup
 from experiments.results.runs import Run, load_runs
 from experiments.terminal import printable, say
+from invertune.evidence import Survival, standing
 from invertune.verify import Gumbel
 
 
@@ -31,12 +33,17 @@ class Reading:
         kind: The verdict.
         p: Its p-value.
         leads: By form, the furthest lead of any class.
+        of: The defense and the attack, such as ``invertune, badnet``.
+        target: By form, the lead of the true target, where the verification had it; of clean models
+            none.
     """
 
     clean: bool
     kind: str
     p: float
     leads: dict[str, float]
+    of: str
+    target: dict[str, float]
 
 
 def readings(runs_dir: Path) -> list[Reading]:
@@ -55,13 +62,21 @@ def readings(runs_dir: Path) -> list[Reading]:
 
 
 def _reading(run: Run) -> Reading | None:
-    verdict, found = run.result.get("verdict"), run.leads
-    if verdict is None or not found:
+    verdict, survival = run.result.get("verdict"), run.survival
+    judged = lookup(run.config, "defense/verify/judged")
+    if verdict is None or "verified" not in survival or not isinstance(judged, int):
         return None
+    before, again = (
+        [Survival(**one) for one in survival.get(name, [])] for name in ("step 1", "verified")
+    )
     leads: dict[str, float] = {}
-    for (_, form), lead in found.items():
+    target: dict[str, float] = {}
+    for (label, form), lead in standing(before, again, judged).items():
         leads[form] = max(lead, leads.get(form, -1.0))
-    return Reading(run.target is None, verdict["kind"], verdict["p"], leads)
+        if label == run.counted_label:
+            target[form] = lead
+    of = f"{run.name('defense')}, {run.name('attack')}"
+    return Reading(run.target is None, verdict["kind"], verdict["p"], leads, of, target)
 
 
 def describe(found: Sequence[Reading]) -> str:
@@ -85,6 +100,11 @@ def describe(found: Sequence[Reading]) -> str:
                 f"{name} models called {kind}: {count} of {len(group)} "
                 f"[{100 * low:.1f}, {100 * high:.1f} %]"
             )
+    for of in dict.fromkeys(one.of for one in planted):
+        told = [one.target for one in planted if one.of == of]
+        forms = dict.fromkeys(form for one in told for form in one)
+        ends = [f"{form} {_ends([one[form] for one in told if form in one])}" for form in forms]
+        lines.append(f"{of}: leads of the true target: {', '.join(ends) or 'none'}")
     if clean and planted:
         area = auroc([-one.p for one in found], [not one.clean for one in found])
         lines.append(f"AUROC of p: {area.value:.3f} [{area.low:.3f}, {area.high:.3f}]")
@@ -94,8 +114,12 @@ def describe(found: Sequence[Reading]) -> str:
 def _spread(values: Sequence[float]) -> str:
     if not values:
         return "none"
-    ends = f"{min(values):.2f} to {max(values):.2f}"
-    return f"{ends} (median {np.median(values):.2f}, n={len(values)})"
+    return f"{_ends(values)} (median {np.median(values):.2f}, n={len(values)})"
+
+
+def _ends(values: Sequence[float]) -> str:
+    least, most = (f"{value:.2f}".replace("-0.00", "0.00") for value in (min(values), max(values)))
+    return least if least == most else f"{least} to {most}"
 
 
 def main(argv: Sequence[str]) -> int:

@@ -117,23 +117,6 @@ class Run:
         named = {"step 1": found.get("survival") or [], "verified": found.get("again") or []}
         return {name: forms for name, forms in named.items() if forms}
 
-    @functools.cached_property
-    def leads(self) -> Mapping[tuple[int, str], float]:
-        """How far verified classes stand above all others, by class and form.
-
-        Empty where nothing was verified, or what was found is not on this machine.
-        """
-        judged = lookup(self.config, "defense/verify/judged")
-        if not isinstance(judged, int) or "verified" not in self.survival:
-            return {}
-        from invertune import evidence  # which takes torch along
-
-        before, again = (
-            [evidence.Survival(**one) for one in self.survival.get(name, [])]
-            for name in ("step 1", "verified")
-        )
-        return evidence.standing(before, again, judged)
-
     @property
     def counted_label(self) -> int | None:
         """Index of the class that the true target counted as when the defense looked for it.

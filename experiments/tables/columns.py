@@ -144,6 +144,5 @@ GROUPS: Mapping[str, Callable[[Runs], list[Measure]]] = {
     "frequencies": steps.frequencies,
     "inversion_numbers": steps.other_numbers,
     "divergence": steps.divergence,
-    "leads": steps.leads,
     "harm": costs.harm,
 }

@@ -155,28 +155,6 @@ def best_form() -> Measure:
     return Measure(Column("form", "its form"), read)
 
 
-def leads(runs: Runs) -> list[Measure]:
-    """Return a column per form of trigger: how far the true target stands above all other classes.
-
-    Of clean models, how far the furthest class does.
-    """
-    forms = dict.fromkeys(form for run in runs for _, form in run.leads)
-    return [_lead_of(form) for form in forms]
-
-
-def _lead_of(form: str) -> Measure:
-    def one(run: Run) -> Estimate | None:
-        found = {label: lead for (label, of), lead in run.leads.items() if of == form}
-        if run.target is None:
-            return Estimate(max(found.values())) if found else None
-        label = run.counted_label
-        return Estimate(found[label]) if label is not None and label in found else None
-
-    title = f"lead, {form.replace('_', ' ')}"
-    column = Column(f"lead_{form}", title, form="number", interval=True, bracket=False)
-    return per_seed(column, one, UNBOUNDED)
-
-
 def divergence(runs: Runs) -> list[Measure]:
     """Return a column per layer: its activation divergence, and whether step 3 chose it."""
     layers = dict.fromkeys(layer for run in runs for layer in run.divergence)

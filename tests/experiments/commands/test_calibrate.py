@@ -36,6 +36,7 @@ def runs(tmp_path: Path, result: Callable[..., dict[str, Any]]) -> Path:
         found = {
             "survival": [_survival("mask", lead, 0.0)],
             "again": [_survival("mask", lead + 0.02, 0.02), _survival("warp", 0.1, 0.0)],
+            "alike": [[0, 1]] if target == "dog" else [],
         }
         (stage / "evidence.json").write_text(json.dumps({"identification": found}))
         made = result(number)
@@ -56,6 +57,9 @@ def test_readings_are_the_furthest_leads_of_every_form(runs: Path) -> None:
     assert [one.clean for one in found] == [True, True, True, False, False]
     assert [one.leads["mask"] for one in found] == pytest.approx([0.2, 0.3, 0.5, 0.9, 0.4])
     assert {one.leads["warp"] for one in found} == {0.1}
+    # The cat is the class that leads, the dog counts as it in its model.
+    assert [one.target for one in found[:3]] == [{}, {}, {}]
+    assert [one.target["mask"] for one in found[3:]] == pytest.approx([0.9, 0.4])
 
 
 @pytest.mark.usefixtures("runs")
@@ -67,6 +71,7 @@ def test_it_prints_laws_counts_and_the_area_under_the_curve(inside: Inside) -> N
     assert "location 0.265, scale 0.119; of 0.40 to 0.90 (median 0.65, n=2) in backdoored" in shown
     assert "clean models called backdoored: 1 of 3 [6.1, 79.2 %]" in shown
     assert "backdoored models called undecided: 1 of 2" in shown
+    assert "badnet: leads of the true target: mask 0.40 to 0.90, warp 0.10" in shown
     # Of the six pairs, five have the smaller p on the backdoored side.
     low, high = auroc_interval(5 / 6, 2, 3)
     assert f"AUROC of p: 0.833 [{low:.3f}, {high:.3f}]" in shown

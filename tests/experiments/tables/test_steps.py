@@ -108,37 +108,3 @@ def test_layers_have_a_column_each_and_tuned_ones_are_marked(
     assert texts(runs) == {"layer1": "0.50", "layer2": "1.75 chosen in 1"}
     assert steps.tuned_layers().read(runs) == "layer2"
     assert steps.tuned_layers().read(runs[1:]) is None
-
-
-def test_each_form_says_how_far_the_target_stands_out_or_the_furthest_class_of_a_clean_model(
-    result: Made, as_run: AsRun, leave: Leave
-) -> None:
-    def survival(form: str, first: float, second: float) -> dict[str, Any]:
-        return {"form": form, "budgets": [0.1], "classes": [[0, 1]], "success": [[0.0, 0.0]],
-                "pull": [[first, second]]}  # fmt: skip
-
-    def run(seed: int, target: str | None) -> Run:
-        found = {
-            "survival": [survival("mask", 0.6, 0.2)],
-            "again": [survival("mask", 0.5, 0.5), survival("large_mask", 0.0, 0.3)],
-            "alike": [[0, 2]],
-        }
-        made = result(seed)
-        made["attack"] |= {"target_label": target}
-        made["config"] = {
-            "data": {"classes": ["cat", "dog", "kitten"]},
-            "defense": {"verify": {"judged": 1}},
-        }
-        evidence = {"identification": found}
-        made["stages"] = {"purify": leave(f"q{seed}", "evidence.json", evidence)}
-        return as_run(made)
-
-    def texts(*runs: Run) -> dict[str, str]:
-        return {m.column.title: str(m.column.cell(m.read(runs))) for m in steps.leads(runs)}
-
-    # Both looks are averaged, where there were two.
-    assert texts(run(0, "cat")) == {"lead, mask": "0.20", "lead, large mask": "-0.30"}
-    assert texts(run(1, "dog")) == {"lead, mask": "-0.20", "lead, large mask": "0.30"}
-    assert texts(run(2, None)) == {"lead, mask": "0.20", "lead, large mask": "0.30"}
-    assert texts(run(4, "kitten")) == {"lead, mask": "0.20", "lead, large mask": "-0.30"}
-    assert steps.leads([as_run(result(3))]) == []
