@@ -60,6 +60,18 @@ def check_terms(of: Any, name: str, terms: Sequence[str]) -> None:
             raise ValueError(f"{name}.{term} is a number of at least 0, got {weight!r}")
 
 
+def check_rates(of: Any, name: str) -> None:
+    """Compare a field that maps names to learning rates with 0.
+
+    Raises:
+        ValueError: If it is no mapping, or holds what is not above 0 or no finite number.
+    """
+    check_numbers(of, name)
+    for key, value in getattr(of, name).items():
+        if not is_number(value) or value <= 0:
+            raise ValueError(f"{name}.{key} is positive, got {value!r}")
+
+
 def check_choices(of: Any, **choices: Sequence[str]) -> None:
     """Compare fields with the choices that there are for them.
 

@@ -20,8 +20,8 @@ from invertune.clip.encode import encode_images, frequency, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
 from invertune.evidence import Identification, Vote
-from invertune.fields import check_all, check_counts, check_types
-from invertune.perturb.perturber import Perturber
+from invertune.fields import check_types
+from invertune.perturb.perturber import Perturber, check_generators
 from invertune.perturb.shrink import counted_as, groups_of
 from invertune.progress import progress
 
@@ -44,10 +44,7 @@ class TargetIdentification:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_all(self, "generators", Perturber)
-        check_counts(self, "images")
-        for generator in self.generators:
-            generator.check_images(self.images, generator.name)
+        check_generators(self)
 
     @property
     def samples(self) -> int:

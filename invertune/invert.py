@@ -17,12 +17,11 @@ from invertune.fields import (
     check_calls,
     check_choices,
     check_counts,
-    check_numbers,
     check_positive,
+    check_rates,
     check_shares,
     check_terms,
     check_types,
-    is_number,
 )
 from invertune.losses import (
     alignment_loss,
@@ -90,7 +89,7 @@ class TriggerInversion:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_numbers(self, "lr")
+        check_rates(self, "lr")
         check_terms(self, "weights", TERMS)
         check_counts(self, "starts", "steps", "batch_size", "images")
         check_positive(self, "temperature")
@@ -101,9 +100,6 @@ class TriggerInversion:
         missing = [form.name for form in self.forms if form.name not in self.lr]
         if missing:
             raise ValueError(f"lr needs a learning rate for each form, none for {missing}")
-        for name, rate in self.lr.items():
-            if not is_number(rate) or rate <= 0:
-                raise ValueError(f"lr.{name} is positive, got {rate!r}")
 
     @property
     def samples(self) -> int:

@@ -176,10 +176,9 @@ class Verification:
             found: What was found in it before.
             seed, stage: Decide the starts, the images and the decoys.
         """
-        told, pool = self.told(found), self._pool(model, clean, seed, stage)
-        found = _merged(found, pool)
-        label = found.target_label
+        label, told = found.target_label, self.told(found)
         order = [label, *(other for other in found.order if other != label)]
+        pool = self._pool(model, clean, seed, stage)
         again = self._again(pool, order[: self.candidates], seed, stage, told)
         tails = [self.clean[one.form].tail(max(one.leads(label, self.judged))) for one in again]
         return min(1.0, min(tails) * len(again))

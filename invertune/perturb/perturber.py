@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from invertune.clip.encode import autocast
 from invertune.clip.models import CLIP
-from invertune.fields import check_counts, check_is, check_positive, check_shares, check_types
+from invertune.fields import (
+    check_all,
+    check_counts,
+    check_is,
+    check_positive,
+    check_shares,
+    check_types,
+)
 from invertune.perturb.forms import Form
 from invertune.perturb.optimize import optimize_form
 from invertune.perturb.triggers import InvertedTrigger
@@ -87,6 +94,18 @@ class Perturber(Protocol):
             classifier: (D, C) zero-shot classifier, for perturbers that need texts.
             seed, start: Decide every random number.
         """
+
+
+def check_generators(of: Any) -> None:
+    """Compare the fields ``generators`` and ``images`` with what perturbers need.
+
+    Raises:
+        ValueError: If one is no list of them or no count, or there are fewer images than one needs.
+    """
+    check_all(of, "generators", Perturber)
+    check_counts(of, "images")
+    for generator in of.generators:
+        generator.check_images(of.images, generator.name)
 
 
 @dataclass(frozen=True)

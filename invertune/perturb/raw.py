@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from invertune.clip.encode import encode_images, zero_shot_classifier
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
-from invertune.fields import check_all, check_counts, check_types
-from invertune.perturb.perturber import Perturber
+from invertune.fields import check_types
+from invertune.perturb.perturber import Perturber, check_generators
 from invertune.perturb.triggers import InvertedTrigger
 from invertune.progress import progress
 
@@ -34,10 +34,7 @@ class RawPerturbation:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_all(self, "generators", Perturber)
-        check_counts(self, "images")
-        for generator in self.generators:
-            generator.check_images(self.images, generator.name)
+        check_generators(self)
         if not self.generators:
             raise ValueError("a raw perturbation needs at least one generator, got none")
 

@@ -133,10 +133,11 @@ def counted_as(classifier: Tensor) -> Tensor:
     # Texts that are the same have nothing left if all are; and a class is like itself.
     gaps = torch.cdist(classifier.T, classifier.T).cpu()
     near |= (gaps < _EQUAL) | torch.eye(len(near), dtype=torch.bool)
+    near = near | near.T
     # The first of all that are like it, and of what these are like, and so on.
     first, count = torch.arange(len(near)), len(near)
     while True:
-        spread = torch.where(near | near.T, first.expand(count, -1), count).amin(dim=1)
+        spread = torch.where(near, first.expand(count, -1), count).amin(dim=1)
         if torch.equal(spread, first):
             return first
         first = spread

@@ -17,6 +17,7 @@ from invertune.fields import (
     check_is,
     check_numbers,
     check_positive,
+    check_rates,
     check_shares,
     check_tensor,
     check_terms,
@@ -200,3 +201,10 @@ def test_the_terms_of_a_loss_are_weighed(value: Any, said: str) -> None:
     check_terms(_Of({"b": 0, "a": 0.5}), "value", ("a", "b"))
     with pytest.raises(ValueError, match=said):
         check_terms(_Of(value), "value", ("a", "b"))
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, math.nan, math.inf])
+def test_rates_by_name_are_positive(wrong: float) -> None:
+    check_rates(_Of({"a": 1e-3, "b": 1}), "value")
+    with pytest.raises(ValueError, match=f"value.b is positive, got {wrong}"):
+        check_rates(_Of({"a": 1, "b": wrong}), "value")
