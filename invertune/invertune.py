@@ -30,7 +30,8 @@ class InverTune(Searching):
 
     Attributes:
         name: Name in results.
-        identify, invert, tune: The three steps.
+        identify, invert, tune: The three steps. Without ``tune`` (None) the model stays as it is,
+            and what is found of a backdoor is all that there is.
         verify: Looks again at what step 1 suspects, and decides whether there is a backdoor at all;
             None repairs whatever step 1 names, as the paper does.
         always_repair: Repair models that are found clean too.
@@ -46,7 +47,7 @@ class InverTune(Searching):
     name: str
     identify: CandidateSource
     invert: Inversion
-    tune: Tuning
+    tune: Tuning | None
     verify: Verification | None = None
     always_repair: bool = False
     fallback: int = 2
@@ -58,20 +59,24 @@ class InverTune(Searching):
         check_types(self)
         check_is(self, "identify", CandidateSource)
         check_is(self, "invert", Inversion)
-        check_is(self, "tune", Tuning)
+        if self.tune is not None:
+            check_is(self, "tune", Tuning)
         if self.verify is not None:
             check_is(self, "verify", Verification)
         check_counts(self, "fallback", "rounds")
-        if self.tune.refresh_every:
+        if self.tune is not None and self.tune.refresh_every:
             check_is(self, "invert", Refreshing)
         if self.rounds > 1 and self.verify is None:
             raise ValueError(f"rounds={self.rounds} needs verify, which says when to stop")
+        if self.tune is None and (self.always_repair or self.rounds > 1):
+            asked = "always_repair" if self.always_repair else f"rounds={self.rounds}"
+            raise ValueError(f"{asked} needs tune, which repairs")
 
     @property
     def clean_samples(self) -> int:
         """Number of clean images of the largest step."""
         # The steps draw from the same images; they do not add up.
-        return max(self._searched, self.tune.samples)
+        return max(self._searched, 0 if self.tune is None else self.tune.samples)
 
     @property
     def least_classes(self) -> int:
@@ -110,6 +115,8 @@ class InverTune(Searching):
             classes: Number of the data's classes.
         """
         search = _work(self.identify, classes) + _work(self.verify) + _work(self.invert)
+        if self.tune is None:
+            return {"search": search}
         repair = _work(self.tune)
         every = getattr(self.tune, "refresh_every", 0)
         if every and hasattr(self.invert, "refreshing_work"):
@@ -177,7 +184,8 @@ class InverTune(Searching):
         """
         seen = self._few(clean, self._searched, seed)
         clean = self._few(clean, self.clean_samples, seed)
-        if not found.triggers:
+        tuning = self.tune
+        if not found.triggers or tuning is None:
             return Purified(copy.deepcopy(model), found)
 
         named = found.identification
@@ -192,12 +200,12 @@ class InverTune(Searching):
                 with clock("refresh"):
                     return inversion.refresh(tuned, seen, triggers, seed=seed, stage=stage)
 
-            return self.tune(
+            return tuning(
                 model, clean, triggers, seed=seed, checkpoint=checkpoint, start=start,
                 refresh=refresh, number=number, suspected=suspected,
             )  # fmt: skip
 
-        clock, triggers, steps = Clock(), list(found.triggers), self.tune.steps
+        clock, triggers, steps = Clock(), list(found.triggers), tuning.steps
         with clock("tune"):
             tuned = tune(1)
         repaired, curves, left = tuned.model, found.curves | tuned.curves, list[float]()
@@ -214,7 +222,7 @@ class InverTune(Searching):
                 triggers = [*more, *triggers]
                 with clock("tune again"):
                     again = tune(number, repaired)
-                repaired, steps = again.model, steps + self.tune.steps
+                repaired, steps = again.model, steps + tuning.steps
                 curves |= {f"{name}, round {number}": curve for name, curve in again.curves.items()}
         evidence = dataclasses.replace(
             found,
