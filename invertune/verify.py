@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +72,16 @@ class Gumbel:
 
 
 _EULER = 0.5772156649015329
+
+
+def combined(tails: Iterable[float], forms: int) -> float:
+    """Return the p-value of all forms together (Bonferroni), given the tails of leads in them."""
+    return min(1.0, min(tails) * forms)
+
+
+def kind(p: float, alarm: float, clear: float) -> str:
+    """Return what a p-value means, as `Verification` has the thresholds."""
+    return "backdoored" if p <= alarm else "clean" if p >= clear else "undecided"
 
 
 @dataclass(frozen=True)
@@ -181,7 +191,7 @@ class Verification:
         pool = self._pool(model, clean, seed, stage)
         again = self._again(pool, order[: self.candidates], seed, stage, told)
         tails = [self.clean[one.form].tail(max(one.leads(label, self.judged))) for one in again]
-        return min(1.0, min(tails) * len(again))
+        return combined(tails, len(again))
 
     def told(self, found: Identification) -> list[str]:
         """Return the forms in which the target stands out, by a p-value below `clear`.
@@ -239,7 +249,7 @@ class Verification:
         # By the lead too, for tails of large leads are all 0.
         order = sorted(tails, key=lambda of: (tails[of], -leads[of]))
         label, form = order[0]
-        p = min(1.0, tails[label, form] * len(again))
+        p = combined(tails.values(), len(again))
         classes = list(dict.fromkeys(label for label, _ in order))
         second = next(of for of in order if of[0] == classes[1])
         identification = dataclasses.replace(
@@ -251,7 +261,9 @@ class Verification:
             order=classes,
             again=list(again),
         )
-        verdict = Verdict(self.kind(p), p, self.alarm, self.clear, form, leads[label, form])
+        verdict = Verdict(
+            kind(p, self.alarm, self.clear), p, self.alarm, self.clear, form, leads[label, form]
+        )
         return identification, verdict
 
     def _doubted(self, verdict: Verdict, pool: Pool) -> Verdict:
@@ -265,10 +277,6 @@ class Verification:
         else:
             return verdict
         return dataclasses.replace(verdict, kind="undecided", doubt=doubt)
-
-    def kind(self, p: float) -> str:
-        """Return what a p-value means."""
-        return "backdoored" if p <= self.alarm else "clean" if p >= self.clear else "undecided"
 
 
 def _merged(found: Identification, pool: Pool) -> Identification:

@@ -3,13 +3,16 @@
 ``invertune run experiment=c1_clean`` and ``c2_backdoored`` take clean and backdoored models through
 InverTune; ``invertune calibrate RUNS`` reads how far the leading class of each stands above the
 others, fits the law of a clean model's lead in every form of trigger (``verify.clean`` in the
-defense's YAML), and counts what the verdicts said.
+defense's YAML), and counts what the verdicts said and what they would say by the fitted laws, of
+these models and of others (``--judge``), which no law was fitted to.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +24,10 @@ from experiments.results.measures import lookup
 from experiments.results.runs import Run, load_runs
 from experiments.terminal import printable, say
 from invertune.evidence import Survival, standing
-from invertune.verify import Gumbel
+from invertune.verify import Gumbel, combined, kind
+
+# Clean models hardly differ in some forms: their own scale would take any lead for a backdoor.
+LEAST_SCALE = 0.02
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Reading:
         clean: Whether it was.
         kind: The verdict.
         p: Its p-value.
+        alarm, clear: Up to and from which p it is backdoored and clean.
+        doubt: Why p does not decide; empty where it does.
         leads: By form, the furthest lead of any class.
         of: The defense and the attack, such as ``invertune, badnet``.
         target: By form, the lead of the true target, where the verification had it; of clean models
@@ -41,9 +49,21 @@ class Reading:
     clean: bool
     kind: str
     p: float
+    alarm: float
+    clear: float
+    doubt: str
     leads: dict[str, float]
     of: str
     target: dict[str, float]
+
+    def by(self, laws: Mapping[str, Gumbel]) -> Reading | None:
+        """Return it with the verdict that other laws would give; None without one for a form."""
+        if not self.leads.keys() <= laws.keys():
+            return None
+        tails = [laws[form].tail(lead) for form, lead in self.leads.items()]
+        p = combined(tails, len(tails))
+        judged = "undecided" if self.doubt else kind(p, self.alarm, self.clear)
+        return dataclasses.replace(self, kind=judged, p=p)
 
 
 def readings(runs_dir: Path) -> list[Reading]:
@@ -76,39 +96,91 @@ def _reading(run: Run) -> Reading | None:
         if label == run.counted_label:
             target[form] = lead
     of = f"{run.name('defense')}, {run.name('attack')}"
-    return Reading(run.target is None, verdict["kind"], verdict["p"], leads, of, target)
+    thresholds = (verdict["alarm"], verdict["clear"], verdict.get("doubt", ""))
+    clean = run.target is None
+    return Reading(clean, verdict["kind"], verdict["p"], *thresholds, leads, of, target)
 
 
-def describe(found: Sequence[Reading]) -> str:
-    """Return the readings as text: laws of clean leads, verdicts, AUROC."""
-    clean = [one for one in found if one.clean]
+def describe(
+    found: Sequence[Reading], others: Sequence[Reading] = (), *, least: float = LEAST_SCALE
+) -> str:
+    """Return the readings as text: laws of clean leads, verdicts, AUROC.
+
+    Args:
+        found: What the laws are fitted to.
+        others: What they are tried on beside.
+        least: No law's scale is smaller.
+    """
     planted = [one for one in found if not one.clean]
-    lines = []
+    laws, lines = _laws(found, least), []
     for form in sorted({form for one in found for form in one.leads}):
-        own = [one.leads[form] for one in clean if form in one.leads]
+        own = [one.leads[form] for one in found if one.clean and form in one.leads]
         line = f"{form}: leads of {_spread(own)} in clean models"
-        if len(set(own)) > 1:
-            law = Gumbel.fit(own)
+        if form in laws:
+            law = laws[form]
             line += f", law: location {law.location:.3f}, scale {law.scale:.3f}"
         other = [one.leads[form] for one in planted if form in one.leads]
         lines.append(f"{line}; of {_spread(other)} in backdoored ones")
-    for name, group in (("clean", clean), ("backdoored", planted)):
-        for kind in ("backdoored", "undecided", "clean") if group else ():
-            count = sum(one.kind == kind for one in group)
-            low, high = wilson(count, len(group))
-            lines.append(
-                f"{name} models called {kind}: {count} of {len(group)} "
-                f"[{100 * low:.1f}, {100 * high:.1f} %]"
-            )
+    lines += _counts(found)
     for of in dict.fromkeys(one.of for one in planted):
         told = [one.target for one in planted if one.of == of]
         forms = dict.fromkeys(form for one in told for form in one)
         ends = [f"{form} {_ends([one[form] for one in told if form in one])}" for form in forms]
         lines.append(f"{of}: leads of the true target: {', '.join(ends) or 'none'}")
-    if clean and planted:
+    left = [one.by(_laws([two for two in found if two is not one], least)) for one in found]
+    tried = [one.by(laws) for one in others]
+    for title, group in (
+        ("By laws fitted to all clean models but the one that is judged", left),
+        ("By laws fitted to all of these clean models, of the others", tried),
+    ):
+        judged = [one for one in group if one is not None]
+        lines += [f"{title}:", *_counts(judged)] if judged else []
+        if len(judged) < len(group):
+            lines.append(f"{title}: {len(group) - len(judged)} have forms without a law")
+    return "\n".join(map(printable, lines))
+
+
+def _laws(found: Sequence[Reading], least: float) -> dict[str, Gumbel]:
+    """Return the law of a clean model's lead in every form that has two readings or more."""
+    leads: dict[str, list[float]] = {}
+    for one in found:
+        for form, lead in one.leads.items() if one.clean else ():
+            leads.setdefault(form, []).append(lead)
+    return {form: _law(own, least) for form, own in leads.items() if _fits(own, least)}
+
+
+def _fits(leads: Sequence[float], least: float) -> bool:
+    """Return whether a law can be fitted to so many leads."""
+    return len(leads) > 1 and (least > 0 or len(set(leads)) > 1)
+
+
+def _law(leads: Sequence[float], least: float) -> Gumbel:
+    """Return the law of some leads, with a scale of at least so much."""
+    if len(set(leads)) == 1:
+        return Gumbel(leads[0], least)
+    law = Gumbel.fit(leads)
+    return dataclasses.replace(law, scale=max(law.scale, least))
+
+
+def _counts(found: Sequence[Reading]) -> list[str]:
+    """Return what the verdicts say, their p-values and AUROC."""
+    lines = []
+    for name, clean in (("clean", True), ("backdoored", False)):
+        group = [one for one in found if one.clean == clean]
+        for said in ("backdoored", "undecided", "clean") if group else ():
+            count = sum(one.kind == said for one in group)
+            low, high = wilson(count, len(group))
+            lines.append(
+                f"{name} models called {said}: {count} of {len(group)} "
+                f"[{100 * low:.1f}, {100 * high:.1f} %]"
+            )
+        if group:
+            least, most = min(one.p for one in group), max(one.p for one in group)
+            lines.append(f"{name} models have p of {least:.2g} to {most:.2g}")
+    if len({one.clean for one in found}) > 1:
         area = auroc([-one.p for one in found], [not one.clean for one in found])
         lines.append(f"AUROC of p: {area.value:.3f} [{area.low:.3f}, {area.high:.3f}]")
-    return "\n".join(map(printable, lines))
+    return lines
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -123,10 +195,22 @@ def _ends(values: Sequence[float]) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the readings of the runs below a folder."""
+    """Print the readings of the runs below a folder, or of two."""
     parser = argparse.ArgumentParser(
         "invertune calibrate", description="Leads of clean models, and what verdicts are worth."
     )
     parser.add_argument("runs", type=Path, help="folder of runs of a defense with a verdict")
-    say(describe(readings(parser.parse_args(list(argv)).runs)))
+    parser.add_argument(
+        "--judge", type=Path, metavar="RUNS",
+        help="other runs, to try the laws on that are fitted to the first ones' clean models",
+    )  # fmt: skip
+    parser.add_argument(
+        "--least-scale", type=float, default=LEAST_SCALE, metavar="SCALE",
+        help="no fitted law's scale is smaller, default %(default)s",
+    )  # fmt: skip
+    asked = parser.parse_args(list(argv))
+    if not 0 <= asked.least_scale < math.inf:
+        raise ValueError(f"--least-scale is a finite number from 0 on, got {asked.least_scale}")
+    others = [] if asked.judge is None else readings(asked.judge)
+    say(describe(readings(asked.runs), others, least=asked.least_scale))
     return 0

@@ -22,10 +22,15 @@ from invertune.invertune import InverTune
 from invertune.shrinking_inversion import ShrinkingInversion
 from invertune.survival import Pool
 from invertune.tune import ActivationTuning, Tuned
-from invertune.verify import Verification
+from invertune.verify import Verification, kind
 
 CONF = Path(__file__).parents[2] / "conf"
-VARIANTS = sorted(path.stem for path in (CONF / "defense").glob("invertune*.yaml"))
+# All that repair.
+VARIANTS = sorted(
+    path.stem
+    for path in (CONF / "defense").glob("invertune*.yaml")
+    if path.stem != "invertune_verdict"
+)
 
 
 def _few_steps(variant: str, **changes: Any) -> InverTune:
@@ -33,10 +38,11 @@ def _few_steps(variant: str, **changes: Any) -> InverTune:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", [f"defense={variant}"]).defense
     defense = instantiate(class_fields(config), _convert_="all")
-    steps = {"samples": 4, "batch_size": None, "steps": 3}
-    fewer = {name: min(2, getattr(defense.tune, name)) for name in ("keep_best", "refresh_every")}
-    tune = replace(defense.tune, **steps, **fewer)
-    few = replace(defense, identify=_few(defense.identify), invert=_few(defense.invert), tune=tune)
+    few = replace(defense, identify=_few(defense.identify), invert=_few(defense.invert))
+    if (tune := few.tune) is not None:
+        steps = {"samples": 4, "batch_size": None, "steps": 3}
+        fewer = {name: min(2, getattr(tune, name)) for name in ("keep_best", "refresh_every")}
+        few = replace(few, tune=replace(tune, **steps, **fewer))
     if few.verify is not None:
         few = replace(few, verify=_few(few.verify))
     return replace(few, **changes)
@@ -72,7 +78,9 @@ class Settled(Verification):
         self, found: Identification, again: Sequence[Survival]
     ) -> tuple[Identification, Verdict]:
         found, verdict = super().decide(found, again)
-        return found, replace(verdict, p=(p := self.verdicts.pop(0)), kind=self.kind(p))
+        return found, replace(
+            verdict, p=(p := self.verdicts.pop(0)), kind=kind(p, self.alarm, self.clear)
+        )
 
     def _doubted(self, verdict: Verdict, pool: Pool) -> Verdict:
         return verdict  # the tiny model hardly knows its classes
@@ -143,6 +151,29 @@ def test_a_model_that_is_found_clean_stays_as_it_is(
     assert (evidence.triggers, evidence.curves) == ([], {})
     evidence.save(tmp_path)
     assert Evidence.load(tmp_path) == evidence
+
+
+def test_without_a_repair_it_finds_the_same_and_the_model_stays_as_it_is(
+    tiny: Callable[[str], CLIP], data: DataBundle
+) -> None:
+    model = tiny("resnet")
+    whole = _settled(_few_steps("invertune"), 0.001).search(model, data.clean, seed=0)
+    purified = _settled(_few_steps("invertune_verdict"), 0.001).purify(model, data.clean, seed=0)
+    assert purified.evidence.identification == whole.identification
+    assert purified.evidence.verdict == whole.verdict
+    assert purified.evidence.curves == whole.curves
+    assert len(purified.evidence.triggers) == len(whole.triggers) > 0
+    before, after = model.state_dict(), purified.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert (purified.model is not model, purified.steps) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [({"always_repair": True}, "always_repair"), ({"rounds": 2}, "rounds=2")]
+)
+def test_what_repairs_needs_the_step_that_does(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{said} needs tune, which repairs"):
+        _few_steps("invertune_verdict", **asked)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from evaluation.detection import auroc_interval
 from experiments.commands import calibrate
 from experiments.results.result import write_result
+from invertune.verify import Gumbel
 
 Inside = Callable[..., tuple[int, str, str]]
 
@@ -70,11 +72,61 @@ def test_it_prints_laws_counts_and_the_area_under_the_curve(inside: Inside) -> N
     assert "mask: leads of 0.20 to 0.50 (median 0.30, n=3) in clean models" in shown
     assert "location 0.265, scale 0.119; of 0.40 to 0.90 (median 0.65, n=2) in backdoored" in shown
     assert "clean models called backdoored: 1 of 3 [6.1, 79.2 %]" in shown
+    assert "clean models have p of 0.004 to 0.5" in shown
     assert "backdoored models called undecided: 1 of 2" in shown
     assert "badnet: leads of the true target: mask 0.40 to 0.90, warp 0.10" in shown
     # Of the six pairs, five have the smaller p on the backdoored side.
     low, high = auroc_interval(5 / 6, 2, 3)
     assert f"AUROC of p: 0.833 [{low:.3f}, {high:.3f}]" in shown
+
+
+def test_laws_are_tried_on_models_that_they_were_not_fitted_to(runs: Path) -> None:
+    found = calibrate.readings(runs)
+    laws = {"mask": Gumbel(0.1, 0.1), "warp": Gumbel(0.1, 0.02)}
+    # The tail of a lead of 0.5 is 1 - exp(-exp(-4)) = 0.01815, that of 0.1 in the other form 0.632.
+    judged = found[2].by(laws)
+    assert judged is not None
+    assert (judged.kind, judged.p) == ("undecided", pytest.approx(0.0363, abs=1e-4))
+    assert found[2].by({"mask": Gumbel(0.1, 0.1)}) is None
+    doubted = replace(found[3], doubt="one class").by(laws)
+    assert doubted is not None
+    assert (doubted.kind, doubted.p < 0.01) == ("undecided", True)
+
+
+def test_the_one_that_is_judged_is_left_out(runs: Path) -> None:
+    found = calibrate.readings(runs)
+    shown = calibrate.describe(found)
+    _, title, own = shown.partition("By laws fitted to all clean models but the one that is judged")
+    # The third is judged by the leads 0.2 and 0.3: location 0.2182, scale 0.0551; a lead of 0.5 has
+    # a tail of 0.00599, and there are two forms. The first by 0.3 and 0.5, with p = 1.
+    assert title != ""
+    assert "clean models have p of 0.012 to 1" in own
+    assert "clean models called undecided: 1 of 3" in own
+
+
+def test_a_form_without_a_law_judges_nothing(runs: Path) -> None:
+    # All clean models lead by 0.1 in the warp: without a least scale that fits no law.
+    shown = calibrate.describe(calibrate.readings(runs), calibrate.readings(runs), least=0)
+    assert shown.count("5 have forms without a law") == 2
+
+
+@pytest.mark.usefixtures("runs")
+def test_other_runs_are_judged_by_the_fitted_laws(inside: Inside) -> None:
+    code, shown, complaint = inside("calibrate", "runs", "--judge", "runs", "--least-scale", "0.3")
+    assert (code, complaint) == (0, "")
+    _, title, own = shown.partition("By laws fitted to all of these clean models, of the others")
+    # Location 0.265, scale 0.3: the tail of 0.9 is 0.1134, of two forms 0.227.
+    assert title != ""
+    assert "scale 0.300" in shown
+    assert "backdoored models have p of 0.23 to " in own
+
+
+@pytest.mark.parametrize("scale", ["-1", "nan", "inf"])
+@pytest.mark.usefixtures("runs")
+def test_a_scale_is_a_number(inside: Inside, scale: str) -> None:
+    code, shown, complaint = inside("calibrate", "runs", f"--least-scale={scale}")
+    assert (code, shown) == (1, "")
+    assert complaint.startswith("error: --least-scale is a finite number from 0 on, got ")
 
 
 def test_without_a_verdict_it_says_how_to_make_one(
