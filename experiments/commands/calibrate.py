@@ -42,6 +42,7 @@ class Reading:
         doubt: Why p does not decide; empty where it does.
         leads: By form, the furthest lead of any class.
         of: The defense and the attack, such as ``invertune, badnet``.
+        origin: The pre-training that it comes from, such as ``rn50_mini, seed 0``.
         target: By form, the lead of the true target, where the verification had it; of clean models
             none.
     """
@@ -54,6 +55,7 @@ class Reading:
     doubt: str
     leads: dict[str, float]
     of: str
+    origin: str
     target: dict[str, float]
 
     def by(self, laws: Mapping[str, Gumbel]) -> Reading | None:
@@ -97,8 +99,8 @@ def _reading(run: Run) -> Reading | None:
             target[form] = lead
     of = f"{run.name('defense')}, {run.name('attack')}"
     thresholds = (verdict["alarm"], verdict["clear"], verdict.get("doubt", ""))
-    clean = run.target is None
-    return Reading(clean, verdict["kind"], verdict["p"], *thresholds, leads, of, target)
+    clean, origin = run.target is None, f"{run.name('model')}, seed {run.result['seed']}"
+    return Reading(clean, verdict["kind"], verdict["p"], *thresholds, leads, of, origin, target)
 
 
 def describe(
@@ -127,11 +129,14 @@ def describe(
         forms = dict.fromkeys(form for one in told for form in one)
         ends = [f"{form} {_ends([one[form] for one in told if form in one])}" for form in forms]
         lines.append(f"{of}: leads of the true target: {', '.join(ends) or 'none'}")
-    left = [one.by(_laws([two for two in found if two is not one], least)) for one in found]
+    # Models of one pre-training are alike.
+    left = [
+        one.by(_laws([two for two in found if two.origin != one.origin], least)) for one in found
+    ]
     tried = [one.by(laws) for one in others]
     for title, group in (
-        ("By laws fitted to all clean models but the one that is judged", left),
-        ("By laws fitted to all of these clean models, of the others", tried),
+        ("By laws fitted to the clean models of all other pre-trainings", left),
+        ("The other runs, by laws fitted to all of these clean models", tried),
     ):
         judged = [one for one in group if one is not None]
         lines += [f"{title}:", *_counts(judged)] if judged else []

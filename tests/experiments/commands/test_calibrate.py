@@ -93,15 +93,18 @@ def test_laws_are_tried_on_models_that_they_were_not_fitted_to(runs: Path) -> No
     assert (doubted.kind, doubted.p < 0.01) == ("undecided", True)
 
 
-def test_the_one_that_is_judged_is_left_out(runs: Path) -> None:
+def test_the_pre_training_that_is_judged_is_left_out(runs: Path) -> None:
     found = calibrate.readings(runs)
     shown = calibrate.describe(found)
-    _, title, own = shown.partition("By laws fitted to all clean models but the one that is judged")
+    _, title, own = shown.partition("By laws fitted to the clean models of all other pre-trainings")
     # The third is judged by the leads 0.2 and 0.3: location 0.2182, scale 0.0551; a lead of 0.5 has
     # a tail of 0.00599, and there are two forms. The first by 0.3 and 0.5, with p = 1.
     assert title != ""
     assert "clean models have p of 0.012 to 1" in own
     assert "clean models called undecided: 1 of 3" in own
+    # Of one pre-training, none is left to judge them by.
+    alike = calibrate.describe([replace(one, origin="rn50_mini, seed 0") for one in found])
+    assert "pre-trainings: 5 have forms without a law" in alike
 
 
 def test_a_form_without_a_law_judges_nothing(runs: Path) -> None:
@@ -114,7 +117,7 @@ def test_a_form_without_a_law_judges_nothing(runs: Path) -> None:
 def test_other_runs_are_judged_by_the_fitted_laws(inside: Inside) -> None:
     code, shown, complaint = inside("calibrate", "runs", "--judge", "runs", "--least-scale", "0.3")
     assert (code, complaint) == (0, "")
-    _, title, own = shown.partition("By laws fitted to all of these clean models, of the others")
+    _, title, own = shown.partition("The other runs, by laws fitted to all of these clean models")
     # Location 0.265, scale 0.3: the tail of 0.9 is 0.1134, of two forms 0.227.
     assert title != ""
     assert "scale 0.300" in shown
