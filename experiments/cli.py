@@ -36,7 +36,7 @@ commands:
   sheets     contact sheets of the data set's parts
   data       what the parts of a data set hold, and what of them cannot be used
   hubness    what universal perturbations do to clean models
-  calibrate  how far classes lead in clean and in backdoored models
+  calibrate  how far classes lead in clean and backdoored models, and laws fitted to that
   inspect    what a CLIP checkpoint from elsewhere is
   export     a model of a run as one folder, with a card that says what it is
   verify     measure such a folder's model again and compare with its card

@@ -116,7 +116,7 @@ class InverTune(Searching):
         """
         search = _work(self.identify, classes) + _work(self.verify) + _work(self.invert)
         if self.tune is None:
-            return {"search": search}
+            return {"search": search, "purify": Work()}
         repair = _work(self.tune)
         every = getattr(self.tune, "refresh_every", 0)
         if every and hasattr(self.invert, "refreshing_work"):

@@ -74,12 +74,12 @@ class Gumbel:
 _EULER = 0.5772156649015329
 
 
-def combined(tails: Iterable[float], forms: int) -> float:
-    """Return the p-value of all forms together (Bonferroni), given the tails of leads in them."""
+def bonferroni(tails: Iterable[float], forms: int) -> float:
+    """Return the p-value of so many forms together, given the tails of leads in them."""
     return min(1.0, min(tails) * forms)
 
 
-def kind(p: float, alarm: float, clear: float) -> str:
+def kind_of(p: float, alarm: float, clear: float) -> str:
     """Return what a p-value means, as `Verification` has the thresholds."""
     return "backdoored" if p <= alarm else "clean" if p >= clear else "undecided"
 
@@ -191,7 +191,7 @@ class Verification:
         pool = self._pool(model, clean, seed, stage)
         again = self._again(pool, order[: self.candidates], seed, stage, told)
         tails = [self.clean[one.form].tail(max(one.leads(label, self.judged))) for one in again]
-        return combined(tails, len(again))
+        return bonferroni(tails, len(again))
 
     def told(self, found: Identification) -> list[str]:
         """Return the forms in which the target stands out, by a p-value below `clear`.
@@ -249,7 +249,7 @@ class Verification:
         # By the lead too, for tails of large leads are all 0.
         order = sorted(tails, key=lambda of: (tails[of], -leads[of]))
         label, form = order[0]
-        p = combined(tails.values(), len(again))
+        p = bonferroni(tails.values(), len(again))
         classes = list(dict.fromkeys(label for label, _ in order))
         second = next(of for of in order if of[0] == classes[1])
         identification = dataclasses.replace(
@@ -262,7 +262,7 @@ class Verification:
             again=list(again),
         )
         verdict = Verdict(
-            kind(p, self.alarm, self.clear), p, self.alarm, self.clear, form, leads[label, form]
+            kind_of(p, self.alarm, self.clear), p, self.alarm, self.clear, form, leads[label, form]
         )
         return identification, verdict
 

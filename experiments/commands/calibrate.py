@@ -4,7 +4,8 @@
 InverTune; ``invertune calibrate RUNS`` reads how far the leading class of each stands above the
 others, fits the law of a clean model's lead in every form of trigger (``verify.clean`` in the
 defense's YAML), and counts what the verdicts said and what they would say by the fitted laws, of
-these models and of others (``--judge``), which no law was fitted to.
+these models and of others (``--judge``), each by laws that its pre-training had no part in. Runs
+that share a search count once.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from experiments.results.measures import lookup
 from experiments.results.runs import Run, load_runs
 from experiments.terminal import printable, say
 from invertune.evidence import Survival, standing
-from invertune.verify import Gumbel, combined, kind
+from invertune.verify import Gumbel, bonferroni, kind_of
 
-# Clean models hardly differ in some forms: their own scale would take any lead for a backdoor.
+# Clean models hardly differ in some forms: their own scale would take any lead for a backdoor. In
+# the other forms fine-tunings of one pre-training alone have scales of 0.024 and more.
 LEAST_SCALE = 0.02
 
 
@@ -42,7 +44,8 @@ class Reading:
         doubt: Why p does not decide; empty where it does.
         leads: By form, the furthest lead of any class.
         of: The defense and the attack, such as ``invertune, badnet``.
-        origin: The pre-training that it comes from, such as ``rn50_mini, seed 0``.
+        origin: The pre-training that it comes from; models of one are alike.
+        search: What made the reading; runs that share it are one reading.
         target: By form, the lead of the true target, where the verification had it; of clean models
             none.
     """
@@ -56,6 +59,7 @@ class Reading:
     leads: dict[str, float]
     of: str
     origin: str
+    search: str
     target: dict[str, float]
 
     def by(self, laws: Mapping[str, Gumbel]) -> Reading | None:
@@ -63,18 +67,19 @@ class Reading:
         if not self.leads.keys() <= laws.keys():
             return None
         tails = [laws[form].tail(lead) for form, lead in self.leads.items()]
-        p = combined(tails, len(tails))
-        judged = "undecided" if self.doubt else kind(p, self.alarm, self.clear)
+        p = bonferroni(tails, len(tails))
+        judged = "undecided" if self.doubt else kind_of(p, self.alarm, self.clear)
         return dataclasses.replace(self, kind=judged, p=p)
 
 
 def readings(runs_dir: Path) -> list[Reading]:
-    """Return the readings of all runs with a verdict below a folder.
+    """Return the readings of all runs with a verdict below a folder, those of one search once.
 
     Raises:
         ValueError: If there is none.
     """
-    found = [reading for run in load_runs(runs_dir) if (reading := _reading(run)) is not None]
+    every = [reading for run in load_runs(runs_dir) if (reading := _reading(run)) is not None]
+    found = list({one.search: one for one in every}.values())
     if not found:
         raise ValueError(
             f"{runs_dir} has no run with a verdict and its stages, which say what survived; make "
@@ -99,8 +104,11 @@ def _reading(run: Run) -> Reading | None:
             target[form] = lead
     of = f"{run.name('defense')}, {run.name('attack')}"
     thresholds = (verdict["alarm"], verdict["clear"], verdict.get("doubt", ""))
-    clean, origin = run.target is None, f"{run.name('model')}, seed {run.result['seed']}"
-    return Reading(clean, verdict["kind"], verdict["p"], *thresholds, leads, of, origin, target)
+    stages, clean = run.result["stages"], run.target is None
+    origin = stages.get("pretrain", f"{run.name('model')}, seed {run.result['seed']}")
+    search = stages.get("purify/search", stages["purify"])
+    found = (verdict["kind"], verdict["p"], *thresholds)
+    return Reading(clean, *found, leads, of, origin, search, target)
 
 
 def describe(
@@ -129,20 +137,31 @@ def describe(
         forms = dict.fromkeys(form for one in told for form in one)
         ends = [f"{form} {_ends([one[form] for one in told if form in one])}" for form in forms]
         lines.append(f"{of}: leads of the true target: {', '.join(ends) or 'none'}")
-    # Models of one pre-training are alike.
-    left = [
-        one.by(_laws([two for two in found if two.origin != one.origin], least)) for one in found
-    ]
-    tried = [one.by(laws) for one in others]
+    pre_trained = {one.origin for one in found if one.clean}
+    apart = [one for one in others if one.origin not in pre_trained]
     for title, group in (
-        ("By laws fitted to the clean models of all other pre-trainings", left),
-        ("The other runs, by laws fitted to all of these clean models", tried),
+        ("By laws fitted to the clean models of all other pre-trainings", _left_out(found, least)),
+        (
+            "The other runs, by laws fitted to all of these clean models",
+            [o.by(laws) for o in apart],
+        ),
     ):
         judged = [one for one in group if one is not None]
-        lines += [f"{title}:", *_counts(judged)] if judged else []
+        lines += [f"{title}:", *_counts(judged)] if group else []
         if len(judged) < len(group):
-            lines.append(f"{title}: {len(group) - len(judged)} have forms without a law")
+            lines.append(f"left out, for a form has no law: {len(group) - len(judged)} models")
+    if len(apart) < len(others):
+        same = len(others) - len(apart)
+        lines.append(f"left out, for laws were fitted to their pre-trainings: {same} models")
     return "\n".join(map(printable, lines))
+
+
+def _left_out(found: Sequence[Reading], least: float) -> list[Reading | None]:
+    """Return all as they are judged by laws of other pre-trainings' clean models."""
+    return [
+        one.by(_laws([other for other in found if other.origin != one.origin], least))
+        for one in found
+    ]
 
 
 def _laws(found: Sequence[Reading], least: float) -> dict[str, Gumbel]:
@@ -180,8 +199,10 @@ def _counts(found: Sequence[Reading]) -> list[str]:
                 f"[{100 * low:.1f}, {100 * high:.1f} %]"
             )
         if group:
-            least, most = min(one.p for one in group), max(one.p for one in group)
-            lines.append(f"{name} models have p of {least:.2g} to {most:.2g}")
+            least, most = (f"{end(one.p for one in group):.2g}" for end in (min, max))
+            lines.append(
+                f"{name} models have p of {least}" + (f" to {most}" if most != least else "")
+            )
     if len({one.clean for one in found}) > 1:
         area = auroc([-one.p for one in found], [not one.clean for one in found])
         lines.append(f"AUROC of p: {area.value:.3f} [{area.low:.3f}, {area.high:.3f}]")
@@ -200,7 +221,7 @@ def _ends(values: Sequence[float]) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the readings of the runs below a folder, or of two."""
+    """Print what the runs below a folder say, and what their laws say of another's."""
     parser = argparse.ArgumentParser(
         "invertune calibrate", description="Leads of clean models, and what verdicts are worth."
     )
@@ -216,6 +237,12 @@ def main(argv: Sequence[str]) -> int:
     asked = parser.parse_args(list(argv))
     if not 0 <= asked.least_scale < math.inf:
         raise ValueError(f"--least-scale is a finite number from 0 on, got {asked.least_scale}")
+    found = readings(asked.runs)
     others = [] if asked.judge is None else readings(asked.judge)
-    say(describe(readings(asked.runs), others, least=asked.least_scale))
+    if others and not _laws(found, asked.least_scale):
+        count = sum(one.clean for one in found)
+        raise ValueError(
+            f"--judge wants laws, of two clean models or more; {asked.runs} has {count}"
+        )
+    say(describe(found, others, least=asked.least_scale))
     return 0

@@ -178,6 +178,17 @@ def test_studies_of_the_tuning_share_what_was_found(preset: str, searches: int) 
     assert len(found) == searches
 
 
+def test_the_default_goes_on_from_the_verdict() -> None:
+    whole, verdict = (_variant(name) for name in ("invertune", "invertune_verdict"))
+    changed = dict(_differences(whole["defense"], verdict["defense"]))
+    assert set(changed) == {"name", "tune", "rounds"}
+    found = [
+        {stage.key.hash for stage in list_stages(config) if stage.role == "purify/search"}
+        for config in (whole, verdict)
+    ]
+    assert found[0] == found[1] != set()
+
+
 def test_words_of_the_command_line_come_before_the_presets() -> None:
     words = ("experiment=t1_classification", "model=rn101_mini", "seed=0,1", "attack=sig")
     jobs = _jobs("t1_classification", *words)

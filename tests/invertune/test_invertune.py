@@ -22,14 +22,15 @@ from invertune.invertune import InverTune
 from invertune.shrinking_inversion import ShrinkingInversion
 from invertune.survival import Pool
 from invertune.tune import ActivationTuning, Tuned
-from invertune.verify import Verification, kind
+from invertune.verify import Verification, kind_of
+from invertune.work import Work
 
 CONF = Path(__file__).parents[2] / "conf"
 # All that repair.
 VARIANTS = sorted(
     path.stem
     for path in (CONF / "defense").glob("invertune*.yaml")
-    if path.stem != "invertune_verdict"
+    if "\ntune: null\n" not in path.read_text(encoding="utf-8")
 )
 
 
@@ -79,7 +80,7 @@ class Settled(Verification):
     ) -> tuple[Identification, Verdict]:
         found, verdict = super().decide(found, again)
         return found, replace(
-            verdict, p=(p := self.verdicts.pop(0)), kind=kind(p, self.alarm, self.clear)
+            verdict, p=(p := self.verdicts.pop(0)), kind=kind_of(p, self.alarm, self.clear)
         )
 
     def _doubted(self, verdict: Verdict, pool: Pool) -> Verdict:
@@ -166,6 +167,8 @@ def test_without_a_repair_it_finds_the_same_and_the_model_stays_as_it_is(
     before, after = model.state_dict(), purified.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert (purified.model is not model, purified.steps) == (True, 0)
+    verdict, default = _few_steps("invertune_verdict").work(9), _few_steps("invertune").work(9)
+    assert verdict == {"search": default["search"], "purify": Work()}
 
 
 @pytest.mark.parametrize(

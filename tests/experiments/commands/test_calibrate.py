@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -104,24 +105,54 @@ def test_the_pre_training_that_is_judged_is_left_out(runs: Path) -> None:
     assert "clean models called undecided: 1 of 3" in own
     # Of one pre-training, none is left to judge them by.
     alike = calibrate.describe([replace(one, origin="rn50_mini, seed 0") for one in found])
-    assert "pre-trainings: 5 have forms without a law" in alike
+    assert "left out, for a form has no law: 5 models" in alike
 
 
 def test_a_form_without_a_law_judges_nothing(runs: Path) -> None:
     # All clean models lead by 0.1 in the warp: without a least scale that fits no law.
-    shown = calibrate.describe(calibrate.readings(runs), calibrate.readings(runs), least=0)
-    assert shown.count("5 have forms without a law") == 2
+    shown = calibrate.describe(calibrate.readings(runs), least=0)
+    assert "left out, for a form has no law: 5 models" in shown
 
 
-@pytest.mark.usefixtures("runs")
-def test_other_runs_are_judged_by_the_fitted_laws(inside: Inside) -> None:
-    code, shown, complaint = inside("calibrate", "runs", "--judge", "runs", "--least-scale", "0.3")
+def test_other_runs_are_judged_by_the_fitted_laws(runs: Path, inside: Inside) -> None:
+    others = runs.parent / "others"
+    shutil.copytree(runs, others)
+    for path in others.glob("*/result.json"):
+        made = json.loads(path.read_text())
+        path.unlink()
+        write_result(path.parent, made | {"seed": made["seed"] + 10})
+    code, shown, complaint = inside(
+        "calibrate", "runs", "--judge", "others", "--least-scale", "0.3"
+    )
     assert (code, complaint) == (0, "")
     _, title, own = shown.partition("The other runs, by laws fitted to all of these clean models")
     # Location 0.265, scale 0.3: the tail of 0.9 is 0.1134, of two forms 0.227.
     assert title != ""
     assert "scale 0.300" in shown
     assert "backdoored models have p of 0.23 to " in own
+    assert "left out" not in own
+
+
+def test_no_law_judges_what_it_was_fitted_to(runs: Path) -> None:
+    found = calibrate.readings(runs)
+    shown = calibrate.describe(found, found[2:])
+    assert shown.endswith("left out, for laws were fitted to their pre-trainings: 1 models")
+
+
+def test_runs_of_one_search_are_one_reading(runs: Path) -> None:
+    path = runs / "0" / "result.json"
+    made = json.loads(path.read_text())
+    again = made | {"id": "f" * 16, "defense": made["defense"] | {"name": "another"}}
+    write_result(runs / "again", again)
+    assert len(calibrate.readings(runs)) == 5
+
+
+def test_without_two_clean_models_nothing_is_judged(runs: Path, inside: Inside) -> None:
+    for number in (0, 1):
+        shutil.rmtree(runs / str(number))
+    code, shown, complaint = inside("calibrate", "runs", "--judge", "runs")
+    assert (code, shown) == (1, "")
+    assert complaint == "error: --judge wants laws, of two clean models or more; runs has 1\n"
 
 
 @pytest.mark.parametrize("scale", ["-1", "nan", "inf"])
