@@ -56,19 +56,25 @@ class Gumbel:
         return -math.expm1(-math.exp(exponent))
 
     @classmethod
-    def fit(cls, values: Sequence[float]) -> Gumbel:
+    def fit(cls, values: Sequence[float], least: float = 0.0) -> Gumbel:
         """Return the law with the mean and deviation of the values.
 
+        Args:
+            values: Two or more.
+            least: The scale is at least so much; above 0, values may all be alike.
+
         Raises:
-            ValueError: If there are fewer than two different ones.
+            ValueError: If there are fewer than two, or the scale would be 0.
         """
         count = len(values)
         mean = sum(values) / max(1, count)
         variance = sum((value - mean) ** 2 for value in values) / max(1, count - 1)
-        if count < 2 or variance == 0:
-            raise ValueError(f"a law is fitted to different values, got {list(values)!r:.80}")
+        if len(set(values)) == 1:
+            mean, variance = values[0], 0.0
         scale = math.sqrt(6 * variance) / math.pi
-        return cls(mean - _EULER * scale, scale)
+        if count < 2 or max(scale, least) == 0:
+            raise ValueError(f"a law is fitted to different values, got {list(values)!r:.80}")
+        return cls(mean - _EULER * scale, max(scale, least))
 
 
 _EULER = 0.5772156649015329

@@ -24,7 +24,7 @@ from evaluation.intervals import wilson
 from experiments.results.measures import lookup
 from experiments.results.runs import Run, load_runs
 from experiments.terminal import printable, say
-from invertune.evidence import Survival, standing
+from invertune.evidence import Survival, Verdict, standing
 from invertune.verify import Gumbel, bonferroni, kind_of
 
 # Clean models hardly differ in some forms: their own scale would take any lead for a backdoor. In
@@ -38,10 +38,7 @@ class Reading:
 
     Attributes:
         clean: Whether it was.
-        kind: The verdict.
-        p: Its p-value.
-        alarm, clear: Up to and from which p it is backdoored and clean.
-        doubt: Why p does not decide; empty where it does.
+        verdict: What was said of it.
         leads: By form, the furthest lead of any class.
         of: The defense and the attack, such as ``invertune, badnet``.
         origin: The pre-training that it comes from; models of one are alike.
@@ -51,11 +48,7 @@ class Reading:
     """
 
     clean: bool
-    kind: str
-    p: float
-    alarm: float
-    clear: float
-    doubt: str
+    verdict: Verdict
     leads: dict[str, float]
     of: str
     origin: str
@@ -66,10 +59,15 @@ class Reading:
         """Return it with the verdict that other laws would give; None without one for a form."""
         if not self.leads.keys() <= laws.keys():
             return None
-        tails = [laws[form].tail(lead) for form, lead in self.leads.items()]
-        p = bonferroni(tails, len(tails))
-        judged = "undecided" if self.doubt else kind_of(p, self.alarm, self.clear)
-        return dataclasses.replace(self, kind=judged, p=p)
+        tails, said = (
+            {form: laws[form].tail(lead) for form, lead in self.leads.items()},
+            self.verdict,
+        )
+        form = min(tails, key=lambda form: tails[form])
+        p = bonferroni(tails.values(), len(tails))
+        kind = "undecided" if said.doubt else kind_of(p, said.alarm, said.clear)
+        verdict = dataclasses.replace(said, kind=kind, p=p, form=form, lead=self.leads[form])
+        return dataclasses.replace(self, verdict=verdict)
 
 
 def readings(runs_dir: Path) -> list[Reading]:
@@ -103,12 +101,10 @@ def _reading(run: Run) -> Reading | None:
         if label == run.counted_label:
             target[form] = lead
     of = f"{run.name('defense')}, {run.name('attack')}"
-    thresholds = (verdict["alarm"], verdict["clear"], verdict.get("doubt", ""))
     stages, clean = run.result["stages"], run.target is None
     origin = stages.get("pretrain", f"{run.name('model')}, seed {run.result['seed']}")
     search = stages.get("purify/search", stages["purify"])
-    found = (verdict["kind"], verdict["p"], *thresholds)
-    return Reading(clean, *found, leads, of, origin, search, target)
+    return Reading(clean, Verdict(**verdict), leads, of, origin, search, target)
 
 
 def describe(
@@ -139,12 +135,10 @@ def describe(
         lines.append(f"{of}: leads of the true target: {', '.join(ends) or 'none'}")
     pre_trained = {one.origin for one in found if one.clean}
     apart = [one for one in others if one.origin not in pre_trained]
+    tried = [one.by(laws) for one in apart]
     for title, group in (
         ("By laws fitted to the clean models of all other pre-trainings", _left_out(found, least)),
-        (
-            "The other runs, by laws fitted to all of these clean models",
-            [o.by(laws) for o in apart],
-        ),
+        ("The other runs, by laws fitted to all of these clean models", tried),
     ):
         judged = [one for one in group if one is not None]
         lines += [f"{title}:", *_counts(judged)] if group else []
@@ -170,20 +164,12 @@ def _laws(found: Sequence[Reading], least: float) -> dict[str, Gumbel]:
     for one in found:
         for form, lead in one.leads.items() if one.clean else ():
             leads.setdefault(form, []).append(lead)
-    return {form: _law(own, least) for form, own in leads.items() if _fits(own, least)}
+    return {form: Gumbel.fit(own, least) for form, own in leads.items() if _fits(own, least)}
 
 
 def _fits(leads: Sequence[float], least: float) -> bool:
     """Return whether a law can be fitted to so many leads."""
     return len(leads) > 1 and (least > 0 or len(set(leads)) > 1)
-
-
-def _law(leads: Sequence[float], least: float) -> Gumbel:
-    """Return the law of some leads, with a scale of at least so much."""
-    if len(set(leads)) == 1:
-        return Gumbel(leads[0], least)
-    law = Gumbel.fit(leads)
-    return dataclasses.replace(law, scale=max(law.scale, least))
 
 
 def _counts(found: Sequence[Reading]) -> list[str]:
@@ -192,19 +178,19 @@ def _counts(found: Sequence[Reading]) -> list[str]:
     for name, clean in (("clean", True), ("backdoored", False)):
         group = [one for one in found if one.clean == clean]
         for said in ("backdoored", "undecided", "clean") if group else ():
-            count = sum(one.kind == said for one in group)
+            count = sum(one.verdict.kind == said for one in group)
             low, high = wilson(count, len(group))
             lines.append(
                 f"{name} models called {said}: {count} of {len(group)} "
                 f"[{100 * low:.1f}, {100 * high:.1f} %]"
             )
         if group:
-            least, most = (f"{end(one.p for one in group):.2g}" for end in (min, max))
+            least, most = (f"{end(one.verdict.p for one in group):.2g}" for end in (min, max))
             lines.append(
                 f"{name} models have p of {least}" + (f" to {most}" if most != least else "")
             )
     if len({one.clean for one in found}) > 1:
-        area = auroc([-one.p for one in found], [not one.clean for one in found])
+        area = auroc([-one.verdict.p for one in found], [not one.clean for one in found])
         lines.append(f"AUROC of p: {area.value:.3f} [{area.low:.3f}, {area.high:.3f}]")
     return lines
 

@@ -44,6 +44,8 @@ def test_a_law_is_fitted_to_mean_and_deviation() -> None:
     for values in ([], [0.1], [0.1, 0.1]):
         with pytest.raises(ValueError, match="a law is fitted to different values"):
             Gumbel.fit(values)
+    assert Gumbel.fit([0.1, 0.1, 0.1], 0.02) == Gumbel(0.1, 0.02)
+    assert Gumbel.fit([0.0, 1.0], 0.02) == Gumbel.fit([0.0, 1.0])
 
 
 def _found(**survival: Mapping[int, float]) -> list[Survival]:

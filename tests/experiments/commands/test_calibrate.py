@@ -87,11 +87,13 @@ def test_laws_are_tried_on_models_that_they_were_not_fitted_to(runs: Path) -> No
     # The tail of a lead of 0.5 is 1 - exp(-exp(-4)) = 0.01815, that of 0.1 in the other form 0.632.
     judged = found[2].by(laws)
     assert judged is not None
-    assert (judged.kind, judged.p) == ("undecided", pytest.approx(0.0363, abs=1e-4))
+    verdict = judged.verdict
+    assert (verdict.kind, verdict.p) == ("undecided", pytest.approx(0.0363, abs=1e-4))
     assert found[2].by({"mask": Gumbel(0.1, 0.1)}) is None
-    doubted = replace(found[3], doubt="one class").by(laws)
+    assert (verdict.form, verdict.lead) == ("mask", pytest.approx(0.5))
+    doubted = replace(found[3], verdict=replace(found[3].verdict, doubt="one class")).by(laws)
     assert doubted is not None
-    assert (doubted.kind, doubted.p < 0.01) == ("undecided", True)
+    assert (doubted.verdict.kind, doubted.verdict.p < 0.01) == ("undecided", True)
 
 
 def test_the_pre_training_that_is_judged_is_left_out(runs: Path) -> None:
