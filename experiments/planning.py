@@ -274,7 +274,9 @@ class _World:
         classes, templates = len(self.bundle.class_names), len(self.bundle.templates)
         prompts = Work(texts=classes * templates)
         attack: Mapping[str, Work] = self.attack.work(self.bundle)
-        defense = _told(self.defense, classes)
+        defense = {
+            stage: work.templated(templates) for stage, work in _told(self.defense, classes).items()
+        }
         images = self.sizes["zero_shot"] + self.sizes["retrieval"]
         found: dict[str, Work | None] = {
             "pretrain": self._pretraining(),

@@ -72,7 +72,7 @@ class ActivationScan:
         return Work(
             forward=self.images * (1 + layers),
             back=layers * classes * self.steps * self.a_step,
-            texts=classes,
+            prompts=classes,
         )
 
     def __call__(self, model: CLIP, clean: CleanData, *, seed: int) -> Identification:

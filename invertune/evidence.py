@@ -86,18 +86,24 @@ def standing(
     the verification, where luck does not last, are averaged; the furthest one counts.
 
     Args:
-        before: What survived step 1; a form that is not among them counts by ``again`` alone.
+        before: What survived step 1; a form that is not among them, or a budget that it does not
+            have, counts by ``again`` alone.
         again: What survived the verification; its classes are the ones returned.
         judged: How many of the smallest budgets count.
     """
     first = {one.form: one for one in before}
     leads: dict[tuple[int, str], float] = {}
     for one in again:
+        other = first.get(one.form)
+        places = range(len(one.budgets))[-judged:]
         for label in {label for labels in one.classes for label in labels}:
-            both = [one.leads(label, judged)]
-            if one.form in first:
-                both.append(first[one.form].leads(label, judged))
-            leads[label, one.form] = max(sum(pair) / len(pair) for pair in zip(*both, strict=True))
+            at = []
+            for place in places:
+                both = [one.lead(label, place)]
+                if other is not None and one.budgets[place] in other.budgets:
+                    both.append(other.lead(label, other.budgets.index(one.budgets[place])))
+                at.append(sum(both) / len(both))
+            leads[label, one.form] = max(at)
     return leads
 
 
@@ -107,7 +113,9 @@ class Identification:
 
     Attributes:
         target_label: Index of the class.
-        gain: Its gain in frequency, the mean over the generators by weight.
+        gain: How far it stands out, as whoever named it measures that: its gain in frequency (the
+            mean over the generators by weight), its lead (`standing`, of the verification too) or
+            its robust z (`ActivationScan`).
         runner_up: Index of the next class.
         runner_up_gain: That one's.
         votes: What every generator did; none where the target was found in another way.
@@ -145,7 +153,8 @@ class Verdict:
 
     Attributes:
         kind: ``backdoored``, ``clean`` or ``undecided``.
-        p: How often a clean model would look at least as suspicious.
+        p: How often a clean model would look at least as suspicious, if the laws of `Verification`
+            hold; far below what was seen of clean models it orders models and is no probability.
         alarm: Largest ``p`` that is called backdoored: the rate of false alarms.
         clear: Smallest ``p`` that is called clean.
         form: The form of trigger that told.
@@ -173,8 +182,10 @@ class Evidence:
         curves: Loss curves by name.
         seconds: Time by step.
         findings: Whatever else it found, by name, in `evidence.json` beside the fields above.
-            InverTune has ``divergence`` (of each layer, before tuning), ``tuned_layers`` and
-            ``neurons`` (size of the backdoor's cluster and of the layer, for each tuned layer).
+            InverTune has ``divergence`` (of each layer, before tuning), ``tuned_layers`` (the most
+            divergent ones, on which ``activation`` acts where it has a weight), ``neurons`` (size
+            of the backdoor's cluster and of the layer, for each of those) and ``p_after_round``
+            (what `Verification.left` says after each round but the last).
     """
 
     identification: Identification | None = None

@@ -1,4 +1,4 @@
-"""Step 1 of InverTune: which class does the backdoor send images to?
+"""Step 1 of the paper, by votes: which class does the backdoor send images to?
 
 An untargeted universal perturbation pushes images away from where they were. On a backdoored
 model a disproportionate share of them lands in the backdoor's target, so the target is the class

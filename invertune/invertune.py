@@ -38,8 +38,8 @@ class InverTune(Searching):
         fallback: Of how many suspected classes triggers are inverted where the verdict is
             ``undecided``.
         rounds: How often a model is tuned at most. Before every further time the repaired model is
-            inverted again; it is tuned again if the target still stands out, by a p-value of at
-            most ``alarm``. Needs ``verify``.
+            inverted again; it is tuned again if the target, or another class that stood out and was
+            repaired, still does, by a p-value of at most ``alarm``. Needs ``verify``.
         knows: What it is given beyond the model and the images.
         needs: Clean images, without captions.
     """
@@ -109,19 +109,24 @@ class InverTune(Searching):
     def work(self, classes: int) -> dict[str, Work]:
         """Return what goes through the model, at most, by the stage that does it.
 
-        Steps that do not say how much they do, such as AdvCLIP's generator, are not counted.
+        It is that of one class and one round: a second class, where the verdict is undecided, and
+        further rounds come on top. Sources of candidates that do not say how much they do, such as
+        AdvCLIP's generator, are not counted.
 
         Args:
             classes: Number of the data's classes.
         """
-        search = _work(self.identify, classes) + _work(self.verify) + _work(self.invert)
+        prompts = Work(prompts=classes)  # every step reads them anew
+        verified = Work() if self.verify is None else _work(self.verify) + prompts
+        search = _work(self.identify, classes) + verified + _work(self.invert) + prompts
         if self.tune is None:
             return {"search": search, "purify": Work()}
-        repair = _work(self.tune)
+        repair = _work(self.tune) + prompts
         every = getattr(self.tune, "refresh_every", 0)
         if every and hasattr(self.invert, "refreshing_work"):
-            repair += self.invert.refreshing_work() * ((self.tune.steps - 1) // every)
-        return {"search": search, "purify": repair + _work(self.verify)}
+            refreshed = self.invert.refreshing_work() + prompts
+            repair += refreshed * ((self.tune.steps - 1) // every)
+        return {"search": search, "purify": repair + (verified if self.rounds > 1 else Work())}
 
     def search(self, model: CLIP, clean: CleanData, *, seed: int) -> Evidence:
         """Return what steps 1 and 2 find: the target, the verdict and the inverted triggers.
@@ -210,20 +215,31 @@ class InverTune(Searching):
             tuned = tune(1)
         repaired, curves, left = tuned.model, found.curves | tuned.curves, list[float]()
         if self.verify is not None and named is not None:
+            verify = self.verify
+            others = [label for label in inverted[1:] if verify.told(named, label)]
             for number in range(2, self.rounds + 1):
                 stage = f"verify again {number}"
                 with clock("verify again"):
-                    left.append(self.verify.left(repaired, seen, named, seed=seed, stage=stage))
+                    p = {
+                        label: verify.left(
+                            repaired, seen, named, seed=seed, stage=stage, label=label
+                        )
+                        for label in [named.target_label, *others]
+                    }
+                left.append(min(p.values()))
                 # Up to `clear` would be common of a class that clean models take much for too.
-                if left[-1] > self.verify.alarm:
+                again = [label for label, own in p.items() if own <= verify.alarm]
+                if not again:
                     break
                 with clock("invert again"):
-                    more, _ = self.invert(repaired, seen, named.target_label, seed=seed + number)
-                triggers = [*more, *triggers]
+                    for label in again:
+                        more, _ = self.invert(repaired, seen, label, seed=seed + number)
+                        triggers = [*more, *triggers]
                 with clock("tune again"):
-                    again = tune(number, repaired)
-                repaired, steps = again.model, steps + tuning.steps
-                curves |= {f"{name}, round {number}": curve for name, curve in again.curves.items()}
+                    tuned_again = tune(number, repaired)
+                repaired, steps = tuned_again.model, steps + tuning.steps
+                own_curves = tuned_again.curves.items()
+                curves |= {f"{name}, round {number}": curve for name, curve in own_curves}
         evidence = dataclasses.replace(
             found,
             triggers=triggers,

@@ -143,7 +143,7 @@ class SurvivalScan:
     def work(self, classes: int) -> Work:
         """Return what goes through a model of so many classes, judging included."""
         drawn = sum(probe.draws * len(probe.budgets) for probe in self.probes)
-        own = Work(forward=self.held * drawn, texts=classes)
+        own = Work(forward=self.held * drawn, prompts=classes)
         return own + scanning(self.forms, self.efforts, classes, self.held)
 
     def scan(self, pool: Pool, *, seed: int, stage: str = "scan") -> list[Survival]:

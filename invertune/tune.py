@@ -1,4 +1,9 @@
-"""Step 3 of InverTune: find the neurons that the trigger fires, and tune them quiet."""
+"""Step 3 of InverTune: tune away what inverted triggers fire.
+
+The paper finds the neurons that they fire and tunes these quiet (``activation``). The default draws
+the embeddings of triggered images back to what the original makes of the clean ones
+(``embedding``), which does better here; which neurons it would be is reported all the same.
+"""
 
 from __future__ import annotations
 
@@ -207,7 +212,7 @@ class ActivationTuning:
         Args:
             model: The suspect model.
             clean: Its images are drawn from.
-            triggers: What `TriggerInversion` found.
+            triggers: What step 2 found.
             seed: Decides the images, K-means and the augmentation.
             checkpoint: A file that an interrupted tuning goes on from; removed at the end.
             checkpoint_every: Steps between checkpoints.
@@ -237,7 +242,8 @@ class ActivationTuning:
         divergence, masks = backdoor_neurons(
             model, images[: self.batch_size], triggers, self.layers, self.unit, self.clusters, seed
         )
-        log.info("tune: chosen layers %s", ", ".join(f"{n} ({divergence[n]:.2f})" for n in masks))
+        shown = ", ".join(f"{n} ({divergence[n]:.2f})" for n in masks)
+        log.info("tune: most divergent layers %s", shown)
         tuned, losses = self._tune(
             model, start or model, images, triggers, masks, clean, generator,
             checkpoint, checkpoint_every, refresh, number, suspected,

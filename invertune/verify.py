@@ -104,7 +104,7 @@ class Verification:
         candidates: How many of step 1's.
         decoys: How many others, drawn at random.
         clean: Law of a clean model's lead, by form.
-        alarm: Largest p-value of a backdoored model: the false-alarm rate.
+        alarm: Largest p-value of a backdoored model: the false-alarm rate, if the laws hold.
         clear: Smallest p-value of a clean model; in between the verdict is ``undecided``.
         one_class: Largest share of the clean images that may look like one class; beyond it, and
             beyond three times the even share, they are not of the model's world, and whatever is
@@ -137,6 +137,8 @@ class Verification:
             isinstance(law, Gumbel) for law in self.clean.values()
         ):
             raise ValueError(f"clean maps forms to Gumbels, got {self.clean!r:.80}")
+        if not self.forms or not self.efforts:
+            raise ValueError("a verification has at least one form and one effort")
         missing = [name for name in self._names if name not in self.clean]
         if missing:
             raise ValueError(f"clean has a law of every form, none of {', '.join(missing)}")
@@ -180,38 +182,43 @@ class Verification:
         return again + Work(forward=self.held * drawn)
 
     def left(
-        self, model: CLIP, clean: CleanData, found: Identification, *, seed: int, stage: str
+        self,
+        model: CLIP,
+        clean: CleanData,
+        found: Identification,
+        *,
+        seed: int,
+        stage: str,
+        label: int | None = None,
     ) -> float:
-        """Return the p-value of the target, inverted anew beside the next classes and decoys.
+        """Return the p-value of a class, inverted anew beside the next classes and decoys.
 
         It is looked at in the forms that `told`: where it never stood out, there is nothing left.
+        A class that none told is looked at in all.
 
         Args:
             model: A repaired one.
             clean: The defender's images.
             found: What was found in it before.
             seed, stage: Decide the starts, the images and the decoys.
+            label: The class; None for the target.
         """
-        label, told = found.target_label, self.told(found)
+        label = found.target_label if label is None else label
+        told = self.told(found, label) or self._names
         order = [label, *(other for other in found.order if other != label)]
         pool = self._pool(model, clean, seed, stage)
         again = self._again(pool, order[: self.candidates], seed, stage, told)
         tails = [self.clean[one.form].tail(max(one.leads(label, self.judged))) for one in again]
         return bonferroni(tails, len(again))
 
-    def told(self, found: Identification) -> list[str]:
-        """Return the forms in which the target stands out, by a p-value below `clear`.
-
-        All, if it does in none.
-        """
+    def told(self, found: Identification, label: int) -> list[str]:
+        """Return the forms in which a class stands out, by a p-value below `clear`."""
         leads = standing(found.survival, found.again, self.judged)
-        told = [
+        return [
             form
-            for (label, form), lead in leads.items()
-            if label == found.target_label
-            and self.clean[form].tail(lead) * len(found.again) < self.clear
+            for (other, form), lead in leads.items()
+            if other == label and self.clean[form].tail(lead) * len(found.again) < self.clear
         ]
-        return told or self._names
 
     def _pool(self, model: CLIP, clean: CleanData, seed: int, stage: str) -> Pool:
         if len(clean.prompts) < self.classes:

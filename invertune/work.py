@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Work:
         texts: Texts that are encoded, without a gradient.
         texts_trained: Texts forth, and back to the weights of the text tower.
         steps: Optimizer steps that change a model's weights.
+        prompts: Class names that are encoded, without a gradient: a text each for every template.
     """
 
     forward: float = 0
@@ -24,6 +25,7 @@ class Work:
     texts: float = 0
     texts_trained: float = 0
     steps: float = 0
+    prompts: float = 0
 
     @classmethod
     def of_pairs(cls, steps: int, pairs: int) -> Work:
@@ -33,6 +35,10 @@ class Work:
     def __add__(self, other: Work) -> Work:
         """Return the work of both."""
         return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def templated(self, templates: int) -> Work:
+        """Return the same with the texts that its prompts are, of so many templates."""
+        return replace(self, texts=self.texts + self.prompts * templates, prompts=0)
 
     def __mul__(self, times: float) -> Work:
         """Return the work done so many times."""

@@ -92,8 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the figures and print their paths."""
     parser = argparse.ArgumentParser(
         "invertune figure",
-        description="Draw CA and ASR after the defense over the parameters that a sweep varied, or "
-        "ROC curves of the methods that tell backdoored models.",
+        description="Draw CA, ASR and recall after the defense over the parameters that a sweep "
+        "varied, or ROC curves of the methods that tell backdoored models.",
     )
     parser.add_argument("runs", type=Path, help="folder of runs")
     parser.add_argument("--experiment", default="F4", help="id of the experiment; F4 if not given")

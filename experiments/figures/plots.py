@@ -41,7 +41,7 @@ STYLE: dict[Any, Any] = {
 
 
 def sensitivity(study: Study, titled: bool = True) -> Figure:
-    """Return a study as a figure: CA and ASR side by side, lines or heat maps.
+    """Return a study as a figure: CA, ASR and recall side by side, lines or heat maps.
 
     One parameter gives lines with a band for the interval, two give heat maps with their values
     written in the cells, and every further one a row of panels per value.
@@ -54,11 +54,12 @@ def sensitivity(study: Study, titled: bool = True) -> Figure:
     flat = len(study.keys) == 1
     tall = 2.7 if flat else 1.1 + 0.42 * len(study.values(0))
     with mpl.rc_context(STYLE):
-        size = (9.6, 0.5 * titled + tall * len(slices))
+        columns = len(study.measures)
+        size = (_width(columns), 0.5 * titled + tall * len(slices))
         figure = Figure(figsize=size, dpi=150, layout="constrained")
         if titled:
             figure.suptitle(study.title, x=0.01, ha="left", fontsize=10)
-        panels = figure.subplots(len(slices), len(COLORS), squeeze=False)
+        panels = figure.subplots(len(slices), columns, squeeze=False)
         for row, (named, measures) in zip(panels, slices.items(), strict=True):
             for panel, (measure, cells) in zip(row, measures.items(), strict=True):
                 panel.set_title(f"{measure}, %" + (f" ({named})" if named else ""))
@@ -70,7 +71,7 @@ def sensitivity(study: Study, titled: bool = True) -> Figure:
 
 
 def comparison(studies: Sequence[Study]) -> Figure:
-    """Return studies of the same single parameter as a figure: CA and ASR, a line for each.
+    """Return studies of one single parameter as a figure: CA, ASR and recall, a line for each.
 
     Lines are means over the seeds; the interval of each is in the picture of its own study.
     """
@@ -78,10 +79,13 @@ def comparison(studies: Sequence[Study]) -> Figure:
     places = dict(zip(values, spread(values), strict=True))
     most = max(len(point.seeds) for study in studies for point in study.points)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 3.2), dpi=150, layout="constrained")
+        known = {name for study in studies for name in study.measures}
+        measures = [name for name in COLORS if name in known]
+        figure = Figure(figsize=(_width(len(measures)), 3.2), dpi=150, layout="constrained")
         title = f"{studies[0].names[0]}; mean of {most} seed{'s' if most != 1 else ''}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-        for panel, measure in zip(figure.subplots(1, len(COLORS)), COLORS, strict=True):
+        panels = figure.subplots(1, len(measures), squeeze=False)[0]
+        for panel, measure in zip(panels, measures, strict=True):
             for study, label, (color, marker) in zip(
                 studies, labels(studies), each_line(), strict=False
             ):
@@ -95,6 +99,11 @@ def comparison(studies: Sequence[Study]) -> Figure:
             _axis(panel, places, studies[0].names[0])
         panel.legend(frameon=False, loc="best")
     return figure
+
+
+def _width(panels: int) -> float:
+    """Return the width of so many panels side by side, in inches."""
+    return max(6.4, 1.2 + 4.2 * panels)
 
 
 def png(figure: Figure) -> bytes:

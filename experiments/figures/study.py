@@ -1,4 +1,4 @@
-"""Studies: how CA and ASR after the defense depend on its parameters."""
+"""Studies: how CA, ASR and recall after the defense depend on its parameters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from experiments.terminal import printable
 
 log = logging.getLogger(__name__)
 
-MEASURES = {"CA after": "zero_shot/ca", "ASR after": "zero_shot/asr"}
+MEASURES = {
+    "CA after": "zero_shot/ca",
+    "ASR after": "zero_shot/asr",
+    "R@1 after": "retrieval/image_to_text/r@1",
+}
 _SUBJECT = ("model", "attack", "defense")
 
 
@@ -30,8 +34,8 @@ class Point:
     Attributes:
         at: The parameters' values, in the order of the study's keys.
         seeds: The seeds of the runs, in order.
-        shares: Measure (``CA after``, ``ASR after``) -> its mean over the seeds with its interval,
-            in [0, 1], where it was measured.
+        shares: Measure (``CA after``, ``ASR after``, ``R@1 after``: images to texts) -> its mean
+            over the seeds with its interval, in [0, 1], where it was measured.
     """
 
     at: tuple[float, ...]
@@ -92,8 +96,13 @@ class Study:
         return sorted({point.at[axis] for point in self.points})
 
     def shares(self, measure: str) -> list[float]:
-        """Return all that was measured of ``CA after`` or ``ASR after``, in [0, 1]."""
+        """Return all that was measured of a measure, in [0, 1]."""
         return [point.shares[measure].value for point in self.points if measure in point.shares]
+
+    @property
+    def measures(self) -> list[str]:
+        """The measures that any of its runs has."""
+        return [name for name in MEASURES if any(name in point.shares for point in self.points)]
 
     def panels(self) -> dict[str, dict[str, dict[tuple[float, ...], Estimate]]]:
         """Return the shares as they are drawn.
@@ -114,7 +123,7 @@ class Study:
                         for point in points
                         if measure in point.shares
                     }
-                    for measure in MEASURES
+                    for measure in self.measures
                 }
         return panels
 

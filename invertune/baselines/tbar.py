@@ -347,9 +347,12 @@ class TBAR(Searching):
         """Those of the larger step; both draw from the same images."""
         return max(self.detect.images, self.negate.samples)
 
-    def work(self, _classes: int) -> dict[str, Work]:
+    def work(self, classes: int) -> dict[str, Work]:
         """Return what goes through the model in both stages."""
-        return {"search": self.detect.work(0)["detect"], "purify": self.negate.work()}
+        return {
+            "search": self.detect.work(0)["detect"],
+            "purify": self.negate.work() + Work(prompts=classes),
+        }
 
     def trainings(self) -> list[Training]:
         """Return how it trains."""

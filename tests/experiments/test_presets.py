@@ -189,6 +189,23 @@ def test_the_default_goes_on_from_the_verdict() -> None:
     assert found[0] == found[1] != set()
 
 
+def test_no_two_defenses_have_one_name() -> None:
+    folder = CONF / "defense"
+    names: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("*.yaml")):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        own = _variant(name)["defense"]
+        if "_target_" in own:  # else a part of others
+            names.setdefault(own["name"], []).append(name)
+    assert {name: of for name, of in names.items() if len(of) > 1} == {}
+    assert len(names) > 40
+
+
+def test_random_probes_name_candidates_by_what_verifies_them() -> None:
+    defense = _variant("ablation/probes")["defense"]
+    assert defense["identify"]["probes"] == defense["verify"]["probes"]
+
+
 def test_words_of_the_command_line_come_before_the_presets() -> None:
     words = ("experiment=t1_classification", "model=rn101_mini", "seed=0,1", "attack=sig")
     jobs = _jobs("t1_classification", *words)

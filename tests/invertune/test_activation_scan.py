@@ -124,4 +124,4 @@ def test_what_makes_no_sense(tiny: Tiny, data: DataBundle) -> None:
 
 def test_what_it_does_is_what_it_says() -> None:
     work = SCAN.work(classes=6)
-    assert (work.forward, work.back, work.texts) == (24, 2 * 6 * 6 * 2, 6)
+    assert (work.forward, work.back, work.prompts) == (24, 2 * 6 * 6 * 2, 6)

@@ -231,6 +231,32 @@ def test_rounds_go_on_until_nothing_stands_out(
     assert most.evidence.findings["p_after_round"] == [0.005]
 
 
+@pytest.mark.parametrize("stood_out", [True, False])
+def test_the_second_class_of_an_undecided_model_is_looked_at_again_if_it_stood_out(
+    tiny: Callable[[str], CLIP],
+    data: DataBundle,
+    monkeypatch: pytest.MonkeyPatch,
+    stood_out: bool,
+) -> None:
+    asked: list[int] = []
+    invert = ShrinkingInversion.__call__
+
+    def spied(self: ShrinkingInversion, *args: Any, seed: int) -> Any:
+        asked.append(args[2])
+        return invert(self, *args, seed=seed)
+
+    monkeypatch.setattr(ShrinkingInversion, "__call__", spied)
+    told = ["mask"] if stood_out else []
+    monkeypatch.setattr(Settled, "told", lambda self, found, label: told)
+    # The verdict; what is left of the first class, and of the second.
+    defense = _settled(_few_steps("invertune", rounds=2), 0.05, 0.5, 0.001)
+    evidence = defense.purify(tiny("vit"), data.clean, seed=0).evidence
+    assert evidence.identification is not None
+    first, second, *_ = evidence.identification.order
+    assert asked == ([first, second, second] if stood_out else [first, second])
+    assert evidence.findings["p_after_round"] == ([0.001] if stood_out else [0.5])
+
+
 def test_no_step_sees_more_images_than_the_defense_counts(
     tiny: Callable[[str], CLIP], data: DataBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,7 +304,7 @@ def test_too_few_clean_images(tiny: Callable[[str], CLIP], data: DataBundle) -> 
         _few_steps("invertune", always_repair=True).purify(tiny("vit"), few, seed=0)
 
 
-def test_an_interrupted_repair_goes_on_from_its_file(
+def test_the_tuning_is_given_the_file_that_it_goes_on_from(
     tiny: Callable[[str], CLIP], data: DataBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     defense, file = _few_steps("invertune", always_repair=True), tmp_path / "checkpoint.pt"

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
+from invertune.clip.encode import autocast
 from invertune.clip.models import CLIP
 from invertune.data.bundle import DataBundle, to_float
 from invertune.neurons import (
@@ -23,16 +26,16 @@ both = pytest.mark.parametrize("kind", ["resnet", "vit"])
 
 
 def test_divergence_by_hand() -> None:
-    clean = torch.tensor([[[[3.0]], [[0.0]]], [[[3.0]], [[8.0]]]])  # mean (3, 4), length 5
-    triggered = clean + torch.tensor([6.0, 8.0]).view(1, 2, 1, 1)
+    clean = torch.tensor([3.0, 4.0]).view(2, 1, 1)  # of length 5
+    triggered = clean + torch.tensor([6.0, 8.0]).view(2, 1, 1)
     assert response_divergence(clean, triggered) == pytest.approx(2.0)
     assert response_divergence(clean, clean) == 0
 
 
 def test_the_cluster_of_largest_difference_is_the_backdoors() -> None:
-    clean, triggered = torch.zeros(2, 4, 2, 2), torch.zeros(2, 4, 2, 2)
-    triggered[:, 1], triggered[:, 3] = 5.0, -5.0  # size counts, not sign
-    triggered[:, 0, 0, 0] = 8.0  # one position: 2 on average
+    clean, triggered = torch.zeros(4, 2, 2), torch.zeros(4, 2, 2)
+    triggered[1], triggered[3] = 5.0, -5.0  # size counts, not sign
+    triggered[0, 0, 0] = 8.0  # one position: 2 on average
     channels = neuron_mask(clean, triggered, "channel", 2, seed=0)
     assert channels.shape == (4, 2, 2)
     assert channels[:, 0, 0].tolist() == [0, 1, 0, 1]
@@ -47,8 +50,8 @@ def test_the_cluster_of_largest_difference_is_the_backdoors() -> None:
 
 
 def test_the_neurons_of_a_vit_are_hidden_units() -> None:
-    clean, triggered = torch.zeros(2, 5, 4), torch.zeros(2, 5, 4)
-    triggered[:, :, 2] = 5.0
+    clean, triggered = torch.zeros(5, 4), torch.zeros(5, 4)
+    triggered[:, 2] = 5.0
     mask = neuron_mask(clean, triggered, "channel", 2, seed=0)
     assert mask.shape == (5, 4)
     assert mask[0].tolist() == [0, 0, 1, 0]
@@ -72,7 +75,7 @@ def test_output_weights_have_a_row_per_channel(tiny: Tiny, kind: str) -> None:
 
 
 @both
-def test_responses_are_each_layers_and_the_mean_of_the_triggers(tiny: Tiny, kind: str) -> None:
+def test_responses_are_each_layers_means_over_images_and_triggers(tiny: Tiny, kind: str) -> None:
     model, images = tiny(kind), torch.rand(2, 3, 32, 32)
     zeros, ones = torch.zeros(3, 32, 32), torch.ones(3, 32, 32)
     dark, bright = (InvertedTrigger("mask", ones[:1], color, zeros) for color in (zeros, ones))
@@ -83,6 +86,31 @@ def test_responses_are_each_layers_and_the_mean_of_the_triggers(tiny: Tiny, kind
         assert clean.shape == triggered.shape
         torch.testing.assert_close(triggered, (alone[0][name][1] + alone[1][name][1]) / 2)
         assert torch.equal(clean, alone[0][name][0])
+    with autocast(model.device), model.record(list(found)) as outputs, torch.no_grad():
+        model.encode_image(images)
+    for name, (clean, _) in found.items():
+        torch.testing.assert_close(clean, outputs[name].float().mean(dim=0))
+
+
+def test_responses_to_many_triggers_are_not_held_at_once(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, images = tiny("resnet"), torch.rand(4, 3, 32, 32)
+    record, held = model.record, list[weakref.ref[torch.Tensor]]()
+    most = [0]
+
+    @contextlib.contextmanager
+    def recorded(layers: list[str]) -> Iterator[dict[str, torch.Tensor]]:
+        with record(layers) as outputs:
+            yield outputs
+        held.extend(weakref.ref(output) for output in outputs.values())
+        most[0] = max(most[0], sum(one() is not None for one in held))
+
+    monkeypatch.setattr(model, "record", recorded)
+    zeros = torch.zeros(3, 32, 32)
+    layer_responses(model, images, [InvertedTrigger("mask", zeros[:1], zeros, zeros)] * 5)
+    assert len(held) == 6 * len(model.visual_layers())
+    assert most[0] <= 2 * len(model.visual_layers())
 
 
 DIVERGENCE = {"layer1": 0.1, "layer2": 0.5, "layer3": 0.2}

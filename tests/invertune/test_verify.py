@@ -9,7 +9,7 @@ import torch
 
 from invertune.clip.models import CLIP
 from invertune.data.bundle import CleanData
-from invertune.evidence import Identification, Survival, Vote
+from invertune.evidence import Identification, Survival, Vote, standing
 from invertune.identify import decide
 from invertune.perturb.families import Family, SmoothMask
 from invertune.perturb.probes import Probe
@@ -143,8 +143,8 @@ def test_what_is_left_is_looked_for_where_it_stood_out(
     found = dataclasses.replace(
         _identified([]), target_label=3, order=[3, 1], survival=survived, again=survived
     )
-    assert verify.told(found) == ["checkers"]
-    assert verify.told(dataclasses.replace(found, target_label=0)) == ["mask", "checkers"]
+    assert verify.told(found, 3) == ["checkers"]
+    assert verify.told(found, 0) == []
     # What would be found under the mask is not looked at, and counts for one form in place of two.
     (only,) = verify._again(
         verify._pool(planted, colored, 0, "left"), [3, 1], 0, "left", ["checkers"]
@@ -153,7 +153,25 @@ def test_what_is_left_is_looked_for_where_it_stood_out(
     assert p == pytest.approx(LAW.tail(max(only.leads(3, verify.judged))))
 
 
+def test_leads_are_averaged_at_the_same_budgets() -> None:
+    def survived(budgets: list[float], pulls: list[float]) -> list[Survival]:
+        rows = [[pull, 0.0] for pull in pulls]
+        return [Survival("mask", budgets, [[0, 1]] * len(budgets), rows, rows)]
+
+    before = survived([0.4, 0.2, 0.1], [0.9, 0.5, 0.1])
+    again = survived([0.3, 0.2, 0.1], [0.1, 0.3, 0.2])
+    # At 0.3 step 1 has nothing, at 0.2 (0.5 + 0.3) / 2, at 0.1 (0.1 + 0.2) / 2.
+    assert standing(before, again, 3)[0, "mask"] == pytest.approx(0.4)
+    assert standing(before, again, 1)[0, "mask"] == pytest.approx(0.15)
+    # Fewer or more budgets than step 1 has are no matter.
+    assert standing(before, survived([0.2], [0.3]), 3)[0, "mask"] == pytest.approx(0.4)
+    assert standing(before, survived([0.3], [0.7]), 3)[0, "mask"] == pytest.approx(0.7)
+
+
 def test_what_makes_no_sense() -> None:
+    for part in ("forms", "efforts"):
+        with pytest.raises(ValueError, match="a verification has at least one form and one effort"):
+            dataclasses.replace(VERIFY, **{part: []})
     with pytest.raises(ValueError, match=r"alarm is at most clear \(0.1\), got 0.2"):
         dataclasses.replace(VERIFY, alarm=0.2)
     with pytest.raises(ValueError, match="scale is positive, got 0"):

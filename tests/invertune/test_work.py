@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,9 +21,10 @@ Tiny = Callable[[str], CLIP]
 
 
 def test_work_adds_up() -> None:
-    one, two = Work(1, 2, 3, 4, 5, 6), Work(forward=10)
-    assert one + two == Work(11, 2, 3, 4, 5, 6)
-    assert one * 2 == Work(2, 4, 6, 8, 10, 12)
+    one, two = Work(1, 2, 3, 4, 5, 6, 7), Work(forward=10)
+    assert one + two == Work(11, 2, 3, 4, 5, 6, 7)
+    assert one * 2 == Work(2, 4, 6, 8, 10, 12, 14)
+    assert one.templated(80) == Work(1, 2, 3, 4 + 7 * 80, 5, 6, 0)
 
 
 @contextmanager
@@ -87,6 +89,31 @@ def test_an_inversion_is_as_long_as_it_says_at_most(
     with counting(model) as again:
         invert.refresh(model, plain.clean, triggers, seed=0, stage="again")
     assert again["back"] <= invert.refreshing_work().back
+
+
+def test_every_reading_of_the_prompts_is_counted(
+    default: dict[str, Any], tiny: Tiny, plain: DataBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in ("identify", "verify", "invert"):
+        default[part] |= {"forms": default[part]["forms"][:1], "probes": []}
+    default["tune"] |= {"steps": 5, "refresh_every": 2, "samples": 11, "batch_size": 6}
+    default |= {"always_repair": True, "fallback": 1}
+    defense = instantiate({k: v for k, v in default.items() if k != "_stages_"}, _convert_="all")
+    model, clean = tiny("resnet"), dataclasses.replace(plain.clean, templates=["{}", "a {}"])
+    classes, read = len(clean.prompts), CLIP.encode_text
+    said = {stage: work.templated(2).texts for stage, work in defense.work(classes).items()}
+    texts = [0]
+
+    def told(self: CLIP, given: Sequence[str]) -> torch.Tensor:
+        texts[0] += len(given)
+        return read(self, given)
+
+    monkeypatch.setattr(CLIP, "encode_text", told)
+    found = defense.search(model, clean, seed=0)
+    assert texts == [said["search"]] == [3 * classes * 2]
+    defense.repair(model, clean, found, seed=0)
+    # Tuning, two refreshments of its triggers, and the look at what is left.
+    assert texts[0] - said["search"] == said["purify"] == 4 * classes * 2
 
 
 def test_the_whole_defense_says_its_stages(default: dict[str, Any]) -> None:

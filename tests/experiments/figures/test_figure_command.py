@@ -44,7 +44,7 @@ def test_the_command_writes_a_picture_per_study_and_one_of_all(
     written = [Path(line) for line in capsys.readouterr().out.split()]
     names = ["mine-00000000-attack_badnet", "mine-00000000-attack_sig", "mine-00000000-compared"]
     assert written == [tmp_path / "figures" / f"{name}.png" for name in names]
-    assert all(Image.open(path).width == 1440 for path in written)
+    assert all(Image.open(path).width == 2070 for path in written)
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {p.name for p in written}
 
 

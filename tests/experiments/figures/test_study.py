@@ -60,6 +60,7 @@ def test_one_seed_keeps_its_own_interval(sweep: MakeSweep, runs_of: MakeRuns) ->
     (study,) = find_studies(runs_of(swept), [swept])
     assert study.points[0].shares == {
         "CA after": Estimate(0.8, 0.4, 0.9), "ASR after": Estimate(0.2, 0.1, 0.6),
+        "R@1 after": Estimate(0.6, 0.5, 0.7),
     }  # fmt: skip
     assert "1 seed;" in study.title
 
@@ -69,8 +70,13 @@ def test_what_was_not_measured_is_no_share(sweep: MakeSweep, runs_of: MakeRuns) 
     runs = runs_of(swept)
     runs[0].result["scores"]["purified"]["zero_shot"]["asr"] = None  # type: ignore[index]
     (study,) = find_studies(runs, [swept])
-    assert set(study.points[0].shares) == {"CA after"}
+    assert set(study.points[0].shares) == {"CA after", "R@1 after"}
     assert study.shares("ASR after") == [0.2]
+    for run in runs:
+        run.result["scores"]["purified"]["retrieval"] = None  # type: ignore[index]
+    (study,) = find_studies(runs, [swept])
+    assert study.measures == ["CA after", "ASR after"]  # and a figure has no panel of nothing
+    assert [*study.panels()[""]] == study.measures
 
 
 def test_the_default_comes_from_the_yaml_of_the_runs_defense(
