@@ -195,7 +195,7 @@ def test_no_two_defenses_have_one_name() -> None:
     for path in sorted(folder.rglob("*.yaml")):
         name = path.relative_to(folder).with_suffix("").as_posix()
         own = _variant(name)["defense"]
-        if "_target_" in own:  # else a part of others
+        if "name" in own:  # else a part of others
             names.setdefault(own["name"], []).append(name)
     assert {name: of for name, of in names.items() if len(of) > 1} == {}
     assert len(names) > 40
