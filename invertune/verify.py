@@ -109,6 +109,9 @@ class Verification:
         one_class: Largest share of the clean images that may look like one class; beyond it, and
             beyond three times the even share, they are not of the model's world, and whatever is
             found on them is ``undecided``.
+        spread: Likewise, the least perplexity of the classes that they look like, as a share of
+            the most that so many images of so many classes can have. The minis' own world has 0.7,
+            photographs 0.1 to 0.3.
     """
 
     forms: Sequence[Shrinking]
@@ -124,6 +127,7 @@ class Verification:
     clear: float
     one_class: float
     probes: Sequence[Probe] = ()
+    spread: float = 0.5
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -133,6 +137,7 @@ class Verification:
         check_counts(self, "images", "held", "judged", "candidates", "decoys")
         check_positive(self, "temperature")
         check_shares(self, "alarm", "clear", "one_class")
+        check_shares(self, "spread", zero=True)
         if not isinstance(self.clean, Mapping) or not all(
             isinstance(law, Gumbel) for law in self.clean.values()
         ):
@@ -282,11 +287,17 @@ class Verification:
     def _doubted(self, verdict: Verdict, pool: Pool) -> Verdict:
         """Return the verdict, undecided if the model knows neither images nor classes."""
         classes = len(pool.suspect.classes)
-        largest = int(torch.bincount(pool.own).max()) / len(pool.own)
+        shares = torch.bincount(pool.own).double() / len(pool.own)
+        largest, perplexity = float(shares.max()), float(torch.special.entr(shares).sum().exp())
         if classes < self.classes:
             doubt = f"the model's texts tell only {classes} classes apart"
         elif largest > max(self.one_class, 3 / classes):
             doubt = f"{largest:.0%} of the clean images look like one class to the model"
+        elif perplexity < self.spread * min(classes, len(pool.own)):
+            doubt = (
+                f"the clean images look like {perplexity:.1f} of {classes} classes to the model, "
+                "by their perplexity"
+            )
         else:
             return verdict
         return dataclasses.replace(verdict, kind="undecided", doubt=doubt)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -97,6 +98,23 @@ def test_images_that_all_look_alike_decide_nothing(planted: CLIP, colored: Clean
     # Of four classes, three times the even share are three quarters.
     _, verdict = dataclasses.replace(VERIFY, one_class=0.1)(planted, colored, suspected, seed=0)
     assert (verdict.kind, verdict.doubt) == ("backdoored", "")
+
+
+def test_images_of_few_classes_decide_nothing(planted: CLIP, colored: CleanData) -> None:
+    suspected = dataclasses.replace(_identified([]), order=[3, 0, 1, 2])
+    # Six of twelve images are held: the perplexity of two classes is at most 2, in any shares.
+    two = dataclasses.replace(colored, images=colored.images[torch.tensor([0, 1] * 6)])
+    few = dataclasses.replace(VERIFY, one_class=0.99, spread=0.6)
+    _, verdict = few(planted, two, suspected, seed=0)
+    assert verdict.kind == "undecided"
+    assert re.fullmatch(
+        r"the clean images look like [12]\.\d of 4 classes to the model, by their perplexity",
+        verdict.doubt,
+    )
+    _, verdict = dataclasses.replace(few, spread=0.2)(planted, two, suspected, seed=0)
+    assert verdict.doubt == ""
+    with pytest.raises(ValueError, match=r"spread is a share in \[0, 1\), got 1"):
+        dataclasses.replace(VERIFY, spread=1.0)
 
 
 def test_it_compares_so_many_classes(planted: CLIP, colored: CleanData) -> None:
