@@ -234,16 +234,17 @@ class _Models:
         return "resnet" if isinstance(config["vision_cfg"]["layers"], list | tuple) else "vit"
 
 
-def _told(method: object, size: int) -> Mapping[str, Work]:
+def _told(method: object, size: int, templates: int) -> Mapping[str, Work]:
     """Return the work that a defense or a detector says of itself; nothing where it does not.
 
     Args:
         method: The defense or the detector; None where there is none.
         size: What its work depends on: classes for a defense, pairs for a detector.
+        templates: How many texts a class name becomes.
     """
     work = getattr(method, "work", None)
     found: Mapping[str, Work] = {} if work is None else work(size)
-    return found
+    return {stage: own.templated(templates) for stage, own in found.items()}
 
 
 class _World:
@@ -274,9 +275,7 @@ class _World:
         classes, templates = len(self.bundle.class_names), len(self.bundle.templates)
         prompts = Work(texts=classes * templates)
         attack: Mapping[str, Work] = self.attack.work(self.bundle)
-        defense = {
-            stage: work.templated(templates) for stage, work in _told(self.defense, classes).items()
-        }
+        defense = _told(self.defense, classes, templates)
         images = self.sizes["zero_shot"] + self.sizes["retrieval"]
         found: dict[str, Work | None] = {
             "pretrain": self._pretraining(),
@@ -284,7 +283,7 @@ class _World:
             "implant": attack.get("implant"),
             "search": defense.get("search"),
             "purify": defense.get("purify"),
-            "detect": _told(self.detector, pairs).get("detect"),
+            "detect": _told(self.detector, pairs, templates).get("detect"),
             # Clean and triggered.
             "evaluate": Work(forward=2 * images, texts=_CAPTIONS * self.sizes["retrieval"])
             + prompts,

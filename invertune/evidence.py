@@ -185,7 +185,8 @@ class Evidence:
             InverTune has ``divergence`` (of each layer, before tuning), ``tuned_layers`` (the most
             divergent ones, on which ``activation`` acts where it has a weight), ``neurons`` (size
             of the backdoor's cluster and of the layer, for each of those) and ``p_after_round``
-            (what `Verification.left` says after each round but the last).
+            (the smallest p that `Verification.left` gives a repaired class, after each round that
+            may have another after it).
     """
 
     identification: Identification | None = None

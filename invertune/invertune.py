@@ -107,11 +107,11 @@ class InverTune(Searching):
         return [] if own is None else list(own())
 
     def work(self, classes: int) -> dict[str, Work]:
-        """Return what goes through the model, at most, by the stage that does it.
+        """Return what goes through the model, for one class and one round, by the stage.
 
-        It is that of one class and one round: a second class, where the verdict is undecided, and
-        further rounds come on top. Sources of candidates that do not say how much they do, such as
-        AdvCLIP's generator, are not counted.
+        A second class, where the verdict is undecided or with ``always_repair``, and further rounds
+        come on top. Sources of candidates that do not say how much they do (votes, random probes,
+        AdvCLIP's generator) are not counted.
 
         Args:
             classes: Number of the data's classes.

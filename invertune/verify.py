@@ -109,9 +109,9 @@ class Verification:
         one_class: Largest share of the clean images that may look like one class; beyond it, and
             beyond three times the even share, they are not of the model's world, and whatever is
             found on them is ``undecided``.
-        spread: Likewise, the least perplexity of the classes that they look like, as a share of
-            the most that so many images of so many classes can have. The minis' own world has 0.7,
-            photographs 0.1 to 0.3.
+        least_perplexity: Likewise, of the classes that they look like, as a share of the most that
+            so many images of so many classes can have. The minis' own world has 0.6, photographs
+            0.02 to 0.32.
     """
 
     forms: Sequence[Shrinking]
@@ -127,7 +127,7 @@ class Verification:
     clear: float
     one_class: float
     probes: Sequence[Probe] = ()
-    spread: float = 0.5
+    least_perplexity: float = 0.45
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -137,7 +137,7 @@ class Verification:
         check_counts(self, "images", "held", "judged", "candidates", "decoys")
         check_positive(self, "temperature")
         check_shares(self, "alarm", "clear", "one_class")
-        check_shares(self, "spread", zero=True)
+        check_shares(self, "least_perplexity", zero=True)
         if not isinstance(self.clean, Mapping) or not all(
             isinstance(law, Gumbel) for law in self.clean.values()
         ):
@@ -198,8 +198,7 @@ class Verification:
     ) -> float:
         """Return the p-value of a class, inverted anew beside the next classes and decoys.
 
-        It is looked at in the forms that `told`: where it never stood out, there is nothing left.
-        A class that none told is looked at in all.
+        It is looked at in the forms in which it stood out (`told`), or in all if it did in none.
 
         Args:
             model: A repaired one.
@@ -293,7 +292,7 @@ class Verification:
             doubt = f"the model's texts tell only {classes} classes apart"
         elif largest > max(self.one_class, 3 / classes):
             doubt = f"{largest:.0%} of the clean images look like one class to the model"
-        elif perplexity < self.spread * min(classes, len(pool.own)):
+        elif perplexity < self.least_perplexity * min(classes, len(pool.own)):
             doubt = (
                 f"the clean images look like {perplexity:.1f} of {classes} classes to the model, "
                 "by their perplexity"

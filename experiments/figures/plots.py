@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from evaluation.statistics import Estimate
 from experiments.figures.colors import COLORS, FAINT, GRID, INK
 from experiments.figures.scales import color_range, number, shade, spread
-from experiments.figures.study import Study, labels
+from experiments.figures.study import MEASURES, Study, labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,9 +78,9 @@ def comparison(studies: Sequence[Study]) -> Figure:
     values = sorted({value for study in studies for value in study.values(0)})
     places = dict(zip(values, spread(values), strict=True))
     most = max(len(point.seeds) for study in studies for point in study.points)
+    known = {name for study in studies for name in study.measures}
+    measures = [name for name in MEASURES if name in known]
     with mpl.rc_context(STYLE):
-        known = {name for study in studies for name in study.measures}
-        measures = [name for name in COLORS if name in known]
         figure = Figure(figsize=(_width(len(measures)), 3.2), dpi=150, layout="constrained")
         title = f"{studies[0].names[0]}; mean of {most} seed{'s' if most != 1 else ''}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)

@@ -96,7 +96,7 @@ class Study:
         return sorted({point.at[axis] for point in self.points})
 
     def shares(self, measure: str) -> list[float]:
-        """Return all that was measured of a measure, in [0, 1]."""
+        """Return the shares of one measure, of all points that have it, in [0, 1]."""
         return [point.shares[measure].value for point in self.points if measure in point.shares]
 
     @property

@@ -1,6 +1,6 @@
 """What the default's verdict says where the clean images are of another world than the model's.
 
-    python tests/benchmarks/worlds.py attack=badnet model=rn50_mini --json worlds.json
+    python tests/benchmarks/worlds.py attack=badnet model=rn50_mini --json worlds.jsonl
     python tests/benchmarks/worlds.py attack=none seed=1
 
 makes the run's backdoored model (or clean control) once, hands the defense other images in place
@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+IMAGES = 512  # as many as the default defense draws its own from
+
 
 def main() -> None:
     """Print the verdict on each world."""
@@ -29,7 +31,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs-dir", default="runs")
-    parser.add_argument("--json", type=Path, help="file that the lines are added to")
+    parser.add_argument("--json", type=Path, help="file that the lines are added to, JSON each")
     given, words = parser.parse_known_args()
     words = [*words, "defense=invertune_verdict", f"runs_dir={given.runs_dir}", "tracking=disabled"]
     stages = Stages(plain_config(composed(words)))
@@ -38,13 +40,12 @@ def main() -> None:
     inputs = {
         name: stages.obtain(stage)
         for name, stage in made["purify"].inputs.items()
-        if stage.role != "purify/search"  # of its own images
+        if stage.role != "purify/search"  # a search on its own images is not needed
     }
     model, own = stages.parts.load(implant), stages.parts.clean(inputs)
     seed, defense = int(stages.parts.config["seed"]), stages.parts.defense
-    own = own.take(torch.arange(512))
     for name, draw in WORLDS.items():
-        images = draw(len(own.images), int(stages.parts.config["data"]["image_size"]))
+        images = draw(IMAGES, int(stages.parts.config["data"]["image_size"]))
         clean = dataclasses.replace(own, images=images)
         named, verdict = defense.verify(
             model, clean, defense.identify(model, clean, seed=seed), seed=seed
@@ -76,7 +77,7 @@ def _photographs(count: int, side: int) -> Tensor:
     from sklearn.datasets import load_sample_images
 
     generator = torch.Generator().manual_seed(0)
-    sources = [torch.from_numpy(image).permute(2, 0, 1) for image in load_sample_images().images]
+    sources = [torch.tensor(image).permute(2, 0, 1) for image in load_sample_images().images]
     crops = []
     for i in range(count):
         image = sources[i % len(sources)]

@@ -104,17 +104,17 @@ def test_images_of_few_classes_decide_nothing(planted: CLIP, colored: CleanData)
     suspected = dataclasses.replace(_identified([]), order=[3, 0, 1, 2])
     # Six of twelve images are held: the perplexity of two classes is at most 2, in any shares.
     two = dataclasses.replace(colored, images=colored.images[torch.tensor([0, 1] * 6)])
-    few = dataclasses.replace(VERIFY, one_class=0.99, spread=0.6)
+    few = dataclasses.replace(VERIFY, one_class=0.99, least_perplexity=0.6)
     _, verdict = few(planted, two, suspected, seed=0)
     assert verdict.kind == "undecided"
     assert re.fullmatch(
         r"the clean images look like [12]\.\d of 4 classes to the model, by their perplexity",
         verdict.doubt,
     )
-    _, verdict = dataclasses.replace(few, spread=0.2)(planted, two, suspected, seed=0)
+    _, verdict = dataclasses.replace(few, least_perplexity=0.2)(planted, two, suspected, seed=0)
     assert verdict.doubt == ""
-    with pytest.raises(ValueError, match=r"spread is a share in \[0, 1\), got 1"):
-        dataclasses.replace(VERIFY, spread=1.0)
+    with pytest.raises(ValueError, match=r"least_perplexity is a share in \[0, 1\), got 1"):
+        dataclasses.replace(VERIFY, least_perplexity=1.0)
 
 
 def test_it_compares_so_many_classes(planted: CLIP, colored: CleanData) -> None:
