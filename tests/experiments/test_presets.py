@@ -287,9 +287,9 @@ REPLACED = {
     "losses": "invert",
     "raw_perturbation": "invert",
     "activations": "identify",
-    "advclip": "identify",
+    "by_advclip": "identify",
     "probes": "identify",
-    "votes": "identify",
+    "by_votes": "identify",
     "negation": "tune",
 }
 # What a step in another class's place cannot do without.
@@ -316,9 +316,7 @@ def test_an_ablation_changes_what_it_says(variant: str) -> None:
     whole = _variant(f"ablation/{of}" if of else "invertune")
     config = _variant(f"ablation/{variant}")
     changed = dict(_differences(whole["defense"], config["defense"]))
-    # invertune_votes and invertune_advclip are whole methods of their own.
-    by = "by_" if variant in ("votes", "advclip") else ""
-    assert changed.pop("name") == f"invertune_{by}{variant}"
+    assert changed.pop("name") == f"invertune_{variant}"
     assert re.fullmatch(r"[A-Za-z0-9_-]+", config["defense"]["name"])
     if variant in REPLACED:
         replaced = {place.split(".")[0] for place in changed if place not in ALONG.get(variant, ())}
@@ -355,7 +353,7 @@ def test_replaced_steps_are_those_of_the_votes() -> None:
     assert isinstance(raw, RawPerturbation)
     assert (raw.generators, raw.images) == (votes.identify.generators, votes.identify.images)
     assert build(_variant("ablation/losses")["defense"]).invert == votes.invert
-    assert build(_variant("ablation/votes")["defense"]).identify == votes.identify
+    assert build(_variant("ablation/by_votes")["defense"]).identify == votes.identify
 
 
 @pytest.mark.parametrize("preset", PRESETS)
