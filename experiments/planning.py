@@ -273,7 +273,7 @@ class _World:
 
         pairs = int(self.attack.plan(self.bundle).pairs or self.sizes["pairs"])
         classes, templates = len(self.bundle.class_names), len(self.bundle.templates)
-        prompts = Work(texts=classes * templates)
+        prompts = Work(prompts=classes).templated(templates)
         attack: Mapping[str, Work] = self.attack.work(self.bundle)
         defense = _told(self.defense, classes, templates)
         images = self.sizes["zero_shot"] + self.sizes["retrieval"]

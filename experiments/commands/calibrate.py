@@ -59,10 +59,8 @@ class Reading:
         """Return it with the verdict that other laws would give; None without one for a form."""
         if not self.leads.keys() <= laws.keys():
             return None
-        tails, said = (
-            {form: laws[form].tail(lead) for form, lead in self.leads.items()},
-            self.verdict,
-        )
+        said = self.verdict
+        tails = {form: laws[form].tail(lead) for form, lead in self.leads.items()}
         form = min(tails, key=lambda form: tails[form])
         p = bonferroni(tails.values(), len(tails))
         kind = "undecided" if said.doubt else kind_of(p, said.alarm, said.clear)
